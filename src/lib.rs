@@ -1,0 +1,14 @@
+//! Ganger: a distributed job platform whose queues, active jobs and workers are supervised actors.
+//!
+//! Layers, in reading order; imports go one way, `tests/tidy.rs` holds it:
+//! `bin → system → http → actors → store → domain`, and `worker` depends on `domain` only.
+
+pub mod domain;
+
+pub mod store;
+
+pub mod worker;
+
+pub mod actors;
+
+pub mod http;
