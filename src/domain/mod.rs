@@ -1,1 +1,32 @@
-//! To be filled.
+//! What a job is and what may happen to it. Plain data and decisions: no IO, no clock of its own.
+
+/// Where time comes from.
+pub mod clock;
+/// Leases, fences and epochs.
+pub mod fence;
+/// Identifiers.
+pub mod ids;
+/// The job: its definition, options and view.
+pub mod job;
+/// JSON kept byte for byte.
+pub mod json;
+/// Names of queues, types, tenants, tags and keys.
+pub mod name;
+/// Retry policies.
+pub mod retry;
+/// The nine states and the moves between them.
+pub mod state;
+/// A submission and its checks.
+pub mod submit;
+/// The timeline and the attempts of a job.
+pub mod timeline;
+
+pub use clock::{Clock, Timestamp};
+pub use fence::{Epoch, Fence, LeaseToken, ShardEpoch, ShardId};
+pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
+pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};
+pub use json::RawJson;
+pub use retry::RetryPolicy;
+pub use state::{IllegalTransition, JobEvent, JobState};
+pub use submit::{FieldError, SubmitDefaults, SubmitRequest};
+pub use timeline::{AttemptRow, AttemptStatus, EventKind, TimelineRow};

@@ -1,1 +1,20 @@
-//! To be filled.
+//! The durable truth: what every engine promises, and the engines.
+//!
+//! A commit here decides what happened; actor memory can be rebuilt from it at any moment. Both
+//! engines run the same protocol (shard epochs, fences, one transaction per batch) and pass the same
+//! conformance suite.
+
+/// How stored rows become a job, its timeline and its attempts.
+pub mod assemble;
+/// What an engine promises.
+pub mod contract;
+/// How a store fails, by what the caller can do.
+pub mod error;
+/// What is written: the journal's operations and their results.
+pub mod ops;
+/// What is read.
+pub mod read;
+
+pub use contract::{Settled, Store};
+pub use error::{CommitError, StoreError, UnknownCommit};
+pub use ops::{Op, OpResult};
