@@ -6,7 +6,7 @@ use super::{
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
     read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
     },
 };
 use crate::domain::{
@@ -94,7 +94,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         after: Option<ReadyKey>,
         now: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError>;
+    ) -> Result<Vec<ReadyRow>, StoreError>;
 
     /// The jobs of one priority that become ready after `after` and at or before `until`, in order.
     async fn deferred(
@@ -105,13 +105,16 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         after: Timestamp,
         until: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError>;
+    ) -> Result<Vec<ReadyRow>, StoreError>;
 
     /// How many deferred jobs of a queue are due at `now`, by their stored state's code.
     async fn due_counts(&self, shard: ShardId, queue: &str, now: Timestamp) -> Result<[i64; 9], StoreError>;
 
     /// The leases of a queue.
     async fn leases(&self, shard: ShardId, queue: &str) -> Result<Vec<LeaseRow>, StoreError>;
+
+    /// The gates that hold jobs of a queue, with how many each holds.
+    async fn gates(&self, shard: ShardId, queue: &str) -> Result<Vec<(String, i64)>, StoreError>;
 
     /// Shards whose inbox has rows.
     async fn inbox_shards(&self) -> Result<Vec<ShardId>, StoreError>;

@@ -25,6 +25,10 @@ pub enum Op {
     Retry(RetryOp),
     /// Takes what other shards left for this one.
     Inbox(InboxOp),
+    /// Parks ready jobs behind a gate.
+    Park(ParkOp),
+    /// Opens a gate for some of the jobs behind it.
+    Unpark(UnparkOp),
 }
 
 impl Op {
@@ -39,6 +43,8 @@ impl Op {
             Self::Cancel(op) => Some(op.owner),
             Self::Retry(op) => Some(op.owner),
             Self::Inbox(op) => Some(op.owner),
+            Self::Park(op) => Some(op.owner),
+            Self::Unpark(op) => Some(op.owner),
         }
     }
 }
@@ -227,6 +233,31 @@ pub struct InboxOp {
     pub limit: i64,
 }
 
+/// Parks ready jobs: sets their gate, which takes them out of the ready order. Guard: live, not blocked,
+/// not leased. State, timeline and counters do not change (a `type:` gate leaves a job `queued`).
+#[derive(Debug, Clone)]
+pub struct ParkOp {
+    /// The shard and epoch.
+    pub owner: ShardEpoch,
+    /// The jobs.
+    pub jobs: Vec<JobId>,
+    /// The gate: `type:…`, `limit:…`, `hold:…`.
+    pub gate: String,
+}
+
+/// Clears the gate of up to `limit` jobs of a queue behind it, in ready order.
+#[derive(Debug, Clone)]
+pub struct UnparkOp {
+    /// The shard and epoch.
+    pub owner: ShardEpoch,
+    /// The queue.
+    pub queue: String,
+    /// The gate.
+    pub gate: String,
+    /// The most jobs.
+    pub limit: i64,
+}
+
 /// A live, unleased job as its owner needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveEntry {
@@ -234,6 +265,8 @@ pub struct LiveEntry {
     pub job: JobId,
     /// Its queue.
     pub queue: String,
+    /// What handles it.
+    pub kind: String,
     /// `queued`, `scheduled`, `retrying`, `throttled` or `blocked`.
     pub state: JobState,
     /// 0 to 9, 9 first.
@@ -398,6 +431,12 @@ pub enum OpResult {
     Retried(Retried),
     /// [`Op::Inbox`].
     Inbox(InboxTaken),
+    /// [`Op::Park`]: how many jobs were parked.
+    Parked(i64),
+    /// [`Op::Unpark`]: the jobs, as their owner needs to know them.
+    Unparked(Vec<LiveEntry>),
+    /// The store refused this operation alone; nothing was written for it.
+    Refused(String),
     /// The shard is no longer owned under this epoch: nothing was written, step down.
     FenceLost(ShardId),
 }

@@ -64,6 +64,17 @@ pub struct ReadyKey {
     pub job: JobId,
 }
 
+/// A job that is or becomes ready, as its queue's owner keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyRow {
+    /// Its place.
+    pub key: ReadyKey,
+    /// What handles it.
+    pub kind: String,
+    /// As stored: `queued`, or a deferred state.
+    pub state: JobState,
+}
+
 /// A lease as it is found when its shard is taken over or reloaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeaseRow {

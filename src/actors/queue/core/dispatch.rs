@@ -1,0 +1,271 @@
+//! Who gets what: from the windows, against lent credits, to the journal.
+
+use super::*;
+
+/// What the pick of an entry found.
+enum Pick {
+    Grant(ReadyKey, SessionId),
+    Park(ReadyKey),
+    Busy,
+}
+
+impl QueueCore {
+    /// Gives leases while there are credits and ready jobs, strictly by priority, first in first out
+    /// within one; parks jobs whose type no worker handles; announces what is left.
+    pub(super) fn dispatch(&mut self, out: &mut Vec<Effect>) {
+        if self.paused || !self.granting || self.sessions.is_empty() {
+            return;
+        }
+        let mut credits: usize = self.sessions.values().map(|session| session.credits).sum();
+        for priority in (0..10_i16).rev() {
+            while self.in_journal() < IN_JOURNAL_MAX {
+                match self.pick(priority, credits > 0) {
+                    Pick::Grant(key, session) => {
+                        self.grant(key, priority, session, out);
+                        credits -= 1;
+                    }
+                    Pick::Park(key) => self.park(key, priority, out),
+                    Pick::Busy => break,
+                }
+            }
+        }
+        self.flush_parking(out);
+        self.refill(out);
+        self.announce(out);
+    }
+
+    /// The first entry of a priority that can be granted or must be parked.
+    fn pick(&self, priority: i16, has_credit: bool) -> Pick {
+        let index = usize::try_from(priority).unwrap_or(0);
+        for (key, kind) in self.windows[index].iter().take(LOOKAHEAD_MAX) {
+            let able = self.sessions.iter().filter(|(_, session)| session.handles(kind));
+            let mut is_handled = false;
+            let mut best: Option<(usize, SessionId)> = None;
+            for (id, session) in able {
+                is_handled = true;
+                if session.credits > best.map_or(0, |(credits, _)| credits) {
+                    best = Some((session.credits, *id));
+                }
+            }
+            match best {
+                _ if !is_handled => return Pick::Park(key),
+                Some((_, session)) => return Pick::Grant(key, session),
+                // Nobody has room at all: no use in looking on for another type.
+                None if !has_credit => return Pick::Busy,
+                None => {}
+            }
+        }
+        Pick::Busy
+    }
+
+    fn grant(&mut self, key: ReadyKey, priority: i16, id: SessionId, out: &mut Vec<Effect>) {
+        let Some(kind) = self.window(priority).take(key) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.credits -= 1;
+        let worker = session.info.worker.clone();
+        self.grant_counter = self.grant_counter.wrapping_add(1);
+        let floor = Fence::floor(self.config.owner.epoch, self.grant_counter);
+        self.in_journal.insert(key.job, InJournal::Grant { session: id, key, priority, kind });
+        out.push(Effect::Write(Write::Grant { job: key.job, floor, session: id, worker }, None));
+    }
+
+    /// A lease was given.
+    pub fn granted(&mut self, granted: Box<Granted>, now: Now, out: &mut Vec<Effect>) {
+        let job = granted.job;
+        let Some(InJournal::Grant { session, .. }) = self.in_journal.remove(&job) else { return };
+        let Some(worker) = self.sessions.get(&session).map(|session| session.info.worker.clone()) else {
+            // The session ended while the commit was under way: nobody has seen the job.
+            self.count(JobState::Queued, -1);
+            self.count(JobState::Active, 1);
+            self.leases.insert(job, self.lease_of(&granted, session, WorkerId("".into()), now));
+            self.give_back(job, granted.fence, "undelivered", out);
+            return;
+        };
+        self.count(JobState::Queued, -1);
+        self.count(JobState::Active, 1);
+        self.leases.insert(job, self.lease_of(&granted, session, worker.clone(), now));
+        self.tell(job, JobState::Active, Some(worker), out);
+        out.push(Effect::Start(granted, session));
+        self.next_waiting(job, out);
+    }
+
+    fn lease_of(&self, granted: &Granted, session: SessionId, worker: WorkerId, now: Now) -> Lease {
+        Lease {
+            fence: granted.fence,
+            session,
+            worker,
+            attempt: granted.attempt,
+            max_attempts: granted.max_attempts,
+            deaths: granted.deaths,
+            kind: granted.kind.clone(),
+            retry: granted.retry,
+            granted_at: granted.granted_at,
+            run_at: granted.run_at,
+            ttl_ms: self.config.lease_ttl_ms,
+            expires_ms: now.mono_ms.saturating_add(self.config.lease_ttl_ms),
+            renewed_ms: now.mono_ms,
+            cancel_requested: false,
+            actor_failures: 0,
+        }
+    }
+
+    /// The job was not ready as believed: memory is wrong somewhere, and is read anew.
+    pub fn not_ready(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        if let Some(InJournal::Grant { session, .. }) = self.in_journal.remove(&job) {
+            self.refund(session);
+            out.push(Effect::Reload("a grant found its job not ready"));
+        }
+    }
+
+    /// A grant could not be written for a passing reason: the job goes back to its place.
+    pub fn grant_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        match self.in_journal.remove(&job) {
+            Some(InJournal::Grant { session, key, priority, kind }) => {
+                self.refund(session);
+                self.window(priority).insert(key, kind);
+            }
+            Some(other) => {
+                self.in_journal.insert(job, other);
+            }
+            None => {}
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// Whether the op of `job` in the journal is a grant.
+    #[must_use]
+    pub fn is_granting(&self, job: JobId) -> bool {
+        matches!(self.in_journal.get(&job), Some(InJournal::Grant { .. }))
+    }
+
+    fn refund(&mut self, session: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.credits += 1;
+        }
+    }
+
+    pub(super) fn refill(&mut self, out: &mut Vec<Effect>) {
+        for priority in (0..10_i16).rev() {
+            if let Some((after, limit)) = self.window(priority).start_refill() {
+                out.push(Effect::Refill { priority, after, limit });
+            }
+        }
+    }
+
+    fn announce(&mut self, out: &mut Vec<Effect>) {
+        if self.windows.iter().all(Window::is_empty) {
+            return;
+        }
+        for (id, session) in &mut self.sessions {
+            if session.credits == 0 && !session.announced {
+                session.announced = true;
+                out.push(Effect::Announce(*id));
+            }
+        }
+    }
+
+    /// Gives back what no ready job needs: other queues may.
+    pub(super) fn return_credits(&mut self, out: &mut Vec<Effect>) {
+        if !self.paused && self.granting && self.windows.iter().any(|window| !window.is_empty()) {
+            return;
+        }
+        for (id, session) in &mut self.sessions {
+            if session.credits > 0 {
+                out.push(Effect::ReturnCredits(*id, std::mem::take(&mut session.credits)));
+            }
+        }
+    }
+
+    fn park(&mut self, key: ReadyKey, priority: i16, out: &mut Vec<Effect>) {
+        let Some(kind) = self.window(priority).take(key) else { return };
+        let parked = self.parking.entry(kind.clone()).or_default();
+        parked.push((key, priority));
+        if parked.len() >= PARK_MAX {
+            self.flush_parking(out);
+        }
+    }
+
+    fn flush_parking(&mut self, out: &mut Vec<Effect>) {
+        for (kind, jobs) in std::mem::take(&mut self.parking) {
+            for (key, _) in &jobs {
+                self.in_journal.insert(key.job, InJournal::Other);
+            }
+            let op = ParkOp {
+                owner: self.config.owner,
+                jobs: jobs.iter().map(|(key, _)| key.job).collect(),
+                gate: format!("type:{kind}"),
+            };
+            out.push(Effect::Write(Write::Park(op), None));
+        }
+    }
+
+    /// Jobs were parked behind a gate.
+    pub fn parked(&mut self, gate: &str, jobs: &[JobId], count: i64, out: &mut Vec<Effect>) {
+        *self.gates.entry(gate.to_owned()).or_default() += count;
+        for job in jobs {
+            self.in_journal.remove(job);
+            self.next_waiting(*job, out);
+        }
+        // A worker that handles the type may have come meanwhile.
+        self.open_gates(out);
+    }
+
+    /// Parking could not be written: what the memory lost is read anew.
+    pub fn park_failed(&mut self, jobs: &[JobId], out: &mut Vec<Effect>) {
+        for job in jobs {
+            self.in_journal.remove(job);
+        }
+        out.push(Effect::Reload("parking failed"));
+    }
+
+    /// Opens the gates of types that a session handles.
+    pub(super) fn open_gates(&mut self, out: &mut Vec<Effect>) {
+        let open: Vec<String> = self
+            .gates
+            .keys()
+            .filter(|gate| !self.opening.contains(*gate))
+            .filter(|gate| {
+                gate.strip_prefix("type:")
+                    .is_some_and(|kind| self.sessions.values().any(|session| session.handles(kind)))
+            })
+            .cloned()
+            .collect();
+        for gate in open {
+            self.opening.insert(gate.clone());
+            self.unpark(gate, out);
+        }
+    }
+
+    fn unpark(&mut self, gate: String, out: &mut Vec<Effect>) {
+        self.bulk_in_journal += 1;
+        let op = UnparkOp {
+            owner: self.config.owner,
+            queue: self.config.queue.clone(),
+            gate,
+            limit: i64::try_from(PARK_MAX).unwrap_or(500),
+        };
+        out.push(Effect::Write(Write::Unpark(op), None));
+    }
+
+    /// Jobs were released from a gate; a full step means that there are more.
+    pub fn unparked(&mut self, gate: &str, entries: Vec<LiveEntry>, now: Now, out: &mut Vec<Effect>) {
+        self.bulk_in_journal = self.bulk_in_journal.saturating_sub(1);
+        let is_last = entries.len() < PARK_MAX;
+        for entry in entries {
+            self.place(entry, now);
+        }
+        if is_last {
+            self.gates.remove(gate);
+            self.opening.remove(gate);
+        } else {
+            self.unpark(gate.to_owned(), out);
+        }
+        self.dispatch(out);
+    }
+
+    /// Releasing could not be written; the next session or restart tries again.
+    pub fn unpark_failed(&mut self, gate: &str) {
+        self.bulk_in_journal = self.bulk_in_journal.saturating_sub(1);
+        self.opening.remove(gate);
+    }
+}

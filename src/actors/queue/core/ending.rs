@@ -1,0 +1,245 @@
+//! How leases end, and how operators interfere.
+
+use super::*;
+
+impl QueueCore {
+    /// A worker reports the end of its attempt under `fence`.
+    pub fn report(
+        &mut self,
+        session: SessionId,
+        job: JobId,
+        fence: Fence,
+        report: Report,
+        tag: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+            let waiting = Waiting::Report { session, fence, report, tag };
+            self.waiting.entry(job).or_default().push_back(waiting);
+            return;
+        }
+        // Without such a lease the store answers how the attempt is recorded: its guard writes nothing.
+        let kind = self.end_kind(job, fence, report);
+        self.write_end(job, fence, kind, tag, out);
+    }
+
+    fn end_kind(&mut self, job: JobId, fence: Fence, report: Report) -> EndKind {
+        let random = self.random();
+        let lease = self.leases.get(job).filter(|lease| lease.fence == fence);
+        let is_canceled = lease.is_some_and(|lease| lease.cancel_requested);
+        let canceled = || EndKind::Canceled { reason: "canceled while it ran".into() };
+        match report {
+            Report::Completed(result) => EndKind::Completed { result },
+            Report::Canceled => canceled(),
+            Report::Failed { .. } | Report::Released { .. } if is_canceled => canceled(),
+            Report::Released { reason, after_ms: None } => EndKind::Released { reason },
+            Report::Released { after_ms: Some(delay_ms), .. } => EndKind::Snoozed { delay_ms },
+            Report::Failed { error, retryable, retry_after_ms } => {
+                let Some(lease) = lease else { return EndKind::Failed { error } };
+                if !retryable || lease.attempt >= lease.max_attempts {
+                    return EndKind::Failed { error };
+                }
+                let policy = lease.retry.unwrap_or(self.config.retry);
+                let attempt = u32::try_from(lease.attempt).unwrap_or(1);
+                let backoff = policy.delay(attempt, random).as_millis();
+                let backoff = i64::try_from(backoff).unwrap_or(i64::MAX);
+                EndKind::Retry { delay_ms: retry_after_ms.map_or(backoff, |after| after.max(0)), error }
+            }
+        }
+    }
+
+    /// Ends a lease that nobody speaks for any longer: uses the attempt up, and the third such death
+    /// under a job makes it poison.
+    pub(super) fn lose(&mut self, job: JobId, fence: Fence, why: &str, out: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(job).filter(|lease| lease.fence == fence) else { return };
+        let error = |error_type: &str, message: String| AttemptError {
+            error_type: error_type.to_owned(),
+            message,
+            stack_trace: None,
+        };
+        let deaths = lease.deaths + 1;
+        let kind = if lease.cancel_requested {
+            EndKind::Canceled { reason: format!("canceled; {why}") }
+        } else if deaths >= DEATHS_MAX {
+            let message = format!("{deaths} workers ended under this job; the last: {why}");
+            EndKind::RecoveredFailed { error: error("poison", message) }
+        } else if lease.attempt >= lease.max_attempts {
+            EndKind::RecoveredFailed { error: error("lease_expired", why.to_owned()) }
+        } else {
+            EndKind::Recovered { error: error("lease_expired", why.to_owned()) }
+        };
+        self.write_end(job, fence, kind, None, out);
+    }
+
+    pub(super) fn give_back(&mut self, job: JobId, fence: Fence, reason: &str, out: &mut Vec<Effect>) {
+        let is_canceled = self.leases.get(job).is_some_and(|lease| lease.cancel_requested);
+        let kind = if is_canceled {
+            EndKind::Canceled { reason: "canceled while it ran".into() }
+        } else {
+            EndKind::Released { reason: reason.to_owned() }
+        };
+        self.write_end(job, fence, kind, None, out);
+    }
+
+    pub(super) fn write_end(
+        &mut self,
+        job: JobId,
+        fence: Fence,
+        kind: EndKind,
+        tag: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.in_journal.insert(job, InJournal::End { fence, kind: kind.clone(), tag });
+        out.push(Effect::Write(Write::End { job, fence, kind }, tag));
+    }
+
+    /// The actor of a lease ended unasked. It is started again; after [`ACTOR_FAILURES_MAX`] times its job
+    /// is poison. Returns what it was, for the record.
+    pub fn actor_down(&mut self, job: JobId, fence: Fence, why: &str, out: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get_mut(job).filter(|lease| lease.fence == fence) else { return };
+        lease.actor_failures += 1;
+        let (failures, session) = (lease.actor_failures, lease.session);
+        if failures < ACTOR_FAILURES_MAX {
+            out.push(Effect::Restart(job, fence, session));
+        } else if !self.in_journal.contains_key(&job) && !self.unended_ops.contains_key(&job) {
+            let message = format!("its actor ended {failures} times; the last: {why}");
+            let error = AttemptError { error_type: "poison".into(), message, stack_trace: None };
+            self.write_end(job, fence, EndKind::RecoveredFailed { error }, None, out);
+        }
+    }
+
+    /// A lease was ended by a commit.
+    pub fn ended(&mut self, job: JobId, ended: Ended, now: Now, out: &mut Vec<Effect>) {
+        let Some(InJournal::End { fence, kind, .. }) = self.in_journal.remove(&job) else { return };
+        let lease = self.leases.remove(job, fence);
+        self.count(JobState::Active, -1);
+        self.count(ended.state, 1);
+        out.push(Effect::Stop(job, fence));
+        if matches!(kind, EndKind::Recovered { .. } | EndKind::RecoveredFailed { .. }) {
+            let kind = crate::domain::EventKind::Recovered;
+            let worker = lease.map(|lease| lease.worker);
+            out.push(Effect::Told(Happened { job, kind, state: ended.state, worker }));
+        } else {
+            self.tell(job, ended.state, lease.map(|lease| lease.worker), out);
+        }
+        if let Some(entry) = ended.entry {
+            self.place(entry, now);
+        }
+        if !ended.wakes.is_empty() {
+            out.push(Effect::Wake(ended.wakes));
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// There was no such lease in the store.
+    pub fn end_stale(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        let Some(InJournal::End { fence, .. }) = self.in_journal.remove(&job) else { return };
+        if self.leases.remove(job, fence).is_some() {
+            out.push(Effect::Stop(job, fence));
+            out.push(Effect::Reload("a lease in memory was not in the store"));
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// An end could not be written for a passing reason: tried again at the next tick, until it can.
+    pub fn end_failed(&mut self, job: JobId) {
+        if let Some(InJournal::End { fence, kind, tag }) = self.in_journal.remove(&job) {
+            self.unended.push(job);
+            self.unended_ops.insert(job, (fence, kind, tag));
+        }
+    }
+
+    /// Cancels a job.
+    pub fn cancel(&mut self, job: JobId, reason: String, tag: Option<u64>, out: &mut Vec<Effect>) {
+        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+            self.waiting.entry(job).or_default().push_back(Waiting::Cancel { reason, tag });
+            return;
+        }
+        self.in_journal.insert(job, InJournal::Other);
+        out.push(Effect::Write(Write::Cancel { job, reason }, tag));
+    }
+
+    /// A cancel was written, or found nothing to do.
+    pub fn canceled(&mut self, job: JobId, done: &Canceled, wakes: bool, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        match done {
+            Canceled::Done(from) => {
+                let from = self.forget_place(job).unwrap_or(*from);
+                self.count(from, -1);
+                self.count(JobState::Canceled, 1);
+                self.tell(job, JobState::Canceled, None, out);
+                if wakes {
+                    out.push(Effect::Wake(Vec::new()));
+                }
+            }
+            Canceled::Requested | Canceled::AlreadyRequested => {
+                if let Some(lease) = self.leases.get_mut(job) {
+                    lease.cancel_requested = true;
+                    out.push(Effect::TellCancel(job, lease.fence, lease.session));
+                    let worker = Some(lease.worker.clone());
+                    let kind = crate::domain::EventKind::CancelRequested;
+                    out.push(Effect::Told(Happened { job, kind, state: JobState::Active, worker }));
+                }
+            }
+            Canceled::Conflict(_) | Canceled::NotFound => {}
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// Runs a job again now.
+    pub fn retry(&mut self, job: JobId, tag: Option<u64>, out: &mut Vec<Effect>) {
+        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+            self.waiting.entry(job).or_default().push_back(Waiting::Retry { tag });
+            return;
+        }
+        self.in_journal.insert(job, InJournal::Other);
+        out.push(Effect::Write(Write::Retry { job }, tag));
+    }
+
+    /// A retry was written, or found nothing to do.
+    pub fn retried(&mut self, job: JobId, done: Retried, now: Now, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        if let Retried::Done { entry, from } = done {
+            let from = self.forget_place(job).unwrap_or(from);
+            self.count(from, -1);
+            self.count(JobState::Queued, 1);
+            let kind = crate::domain::EventKind::Retried;
+            out.push(Effect::Told(Happened { job, kind, state: JobState::Queued, worker: None }));
+            self.place(entry, now);
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// A cancel or retry could not be written; its caller has been told.
+    pub fn interference_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        self.next_waiting(job, out);
+    }
+
+    /// Takes a waiting job out of memory; the state it was counted under.
+    fn forget_place(&mut self, job: JobId) -> Option<JobState> {
+        if self.windows.iter_mut().any(|window| window.remove_job(job)) {
+            return Some(JobState::Queued);
+        }
+        let key = self.deferred.keys().find(|key| key.job == job).copied()?;
+        self.deferred.remove(&key).map(|(_, _, state)| state)
+    }
+
+    /// What waited for the job's op in the journal gets its turn.
+    pub(super) fn next_waiting(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        while !self.in_journal.contains_key(&job) {
+            let Some(waiting) = self.waiting.get_mut(&job) else { break };
+            let Some(next) = waiting.pop_front() else {
+                self.waiting.remove(&job);
+                break;
+            };
+            match next {
+                Waiting::Report { session, fence, report, tag } => {
+                    self.report(session, job, fence, report, tag, out);
+                }
+                Waiting::Cancel { reason, tag } => self.cancel(job, reason, tag, out),
+                Waiting::Retry { tag } => self.retry(job, tag, out),
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! How jobs, sessions and readings come into the core.
+
+use super::*;
+
+impl QueueCore {
+    /// A job of this queue was made, here or by a birth.
+    pub fn made(&mut self, entry: LiveEntry, now: Now, out: &mut Vec<Effect>) {
+        let state = effective(entry.state, entry.run_at, now.store);
+        self.count(state, 1);
+        self.tell(entry.job, state, None, out);
+        self.place(entry, now);
+    }
+
+    /// A job's last dependency was met.
+    pub fn unblocked(&mut self, entry: LiveEntry, now: Now, out: &mut Vec<Effect>) {
+        let state = effective(entry.state, entry.run_at, now.store);
+        self.count(JobState::Blocked, -1);
+        self.count(state, 1);
+        out.push(Effect::Told(Happened {
+            job: entry.job,
+            kind: crate::domain::EventKind::Unblocked,
+            state,
+            worker: None,
+        }));
+        self.place(entry, now);
+    }
+
+    /// Puts a live job where it waits.
+    pub(super) fn place(&mut self, entry: LiveEntry, now: Now) {
+        let key = ReadyKey { run_at: entry.run_at, job: entry.job };
+        let kind = Self::intern(&mut self.types, &entry.kind);
+        match effective(entry.state, entry.run_at, now.store) {
+            JobState::Queued => self.window(entry.priority).insert(key, kind),
+            JobState::Scheduled | JobState::Retrying | JobState::Throttled => {
+                // While a read of the near future is under way, it may have missed this one.
+                let covered = self.horizon.max(self.loading_deferred);
+                if covered.is_some_and(|until| entry.run_at <= until) {
+                    self.deferred.insert(key, (entry.priority, kind, entry.state));
+                }
+            }
+            JobState::Blocked
+            | JobState::Active
+            | JobState::Completed
+            | JobState::Failed
+            | JobState::Canceled => {}
+        }
+    }
+
+    /// A session serves this queue from now on.
+    pub fn session_up(&mut self, id: SessionId, info: SessionInfo, out: &mut Vec<Effect>) {
+        let session = Session { info, credits: 0, announced: false };
+        self.sessions.insert(id, session);
+        self.open_gates(out);
+        self.dispatch(out);
+    }
+
+    /// A session has ended. Its leases are given back uncharged when its handlers are known to be
+    /// stopped (`charged` false), and count as worker deaths otherwise.
+    pub fn session_down(&mut self, id: SessionId, charged: bool, out: &mut Vec<Effect>) {
+        self.sessions.remove(&id);
+        let held: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(job, lease)| lease.session == id && !self.in_journal.contains_key(job))
+            .map(|(job, lease)| (job, lease.fence))
+            .collect();
+        for (job, fence) in held {
+            if charged {
+                self.lose(job, fence, "its worker's connection ended", out);
+            } else {
+                self.give_back(job, fence, "session_ended", out);
+            }
+        }
+        self.dispatch(out);
+    }
+
+    /// The leases that the core believes `session` holds.
+    #[must_use]
+    pub fn held_by(&self, session: SessionId) -> Vec<(JobId, Fence)> {
+        self.leases
+            .iter()
+            .filter(|(_, lease)| lease.session == session)
+            .map(|(job, lease)| (job, lease.fence))
+            .collect()
+    }
+
+    /// The session never got these jobs: they are given back uncharged.
+    pub fn undelivered(&mut self, jobs: &[(JobId, Fence)], out: &mut Vec<Effect>) {
+        for (job, fence) in jobs {
+            if self.leases.get(*job).is_some_and(|lease| lease.fence == *fence)
+                && !self.in_journal.contains_key(job)
+                && !self.unended_ops.contains_key(job)
+            {
+                self.give_back(*job, *fence, "undelivered", out);
+            }
+        }
+    }
+
+    /// The session lends `credits` more.
+    pub fn credit(&mut self, id: SessionId, credits: usize, out: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.credits += credits;
+        session.announced = false;
+        self.dispatch(out);
+    }
+
+    /// The session renews these leases; those that are gone come back.
+    pub fn renew(&mut self, jobs: &[(JobId, Fence)], now: Now) -> Vec<(JobId, Fence)> {
+        let is_lost = |(job, fence): &&(JobId, Fence)| !self.leases.renew(*job, *fence, now.mono_ms);
+        jobs.iter().filter(is_lost).copied().collect()
+    }
+
+    /// A refill was read.
+    pub fn refilled(
+        &mut self,
+        priority: i16,
+        after: Option<ReadyKey>,
+        limit: usize,
+        mut rows: Vec<ReadyRow>,
+        out: &mut Vec<Effect>,
+    ) {
+        // The read's length and end say whether there is more and how far it went, whatever is left out:
+        // what is being leased, or was found leased since, must not come in a second time.
+        let is_complete = rows.len() < limit;
+        let read_to = rows.last().map(|row| row.key);
+        rows.retain(|row| {
+            !self.in_journal.contains_key(&row.key.job) && self.leases.get(row.key.job).is_none()
+        });
+        let mut types = std::mem::take(&mut self.types);
+        let intern = |kind: &str| Self::intern(&mut types, kind);
+        self.window(priority).finish_refill(after, rows, read_to, is_complete, intern);
+        self.types = types;
+        self.refill(out);
+        self.dispatch(out);
+    }
+
+    /// A refill could not be read; the next tick asks again.
+    pub fn refill_failed(&mut self, priority: i16) {
+        self.window(priority).fail_refill();
+    }
+
+    /// The near future was read, up to `until` (earlier, if a read was cut off by its limit).
+    pub fn deferred_loaded(
+        &mut self,
+        rows: Vec<(i16, ReadyRow)>,
+        until: Timestamp,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        self.loading_deferred = None;
+        self.horizon = Some(until);
+        for (priority, row) in rows {
+            if row.key.run_at > until
+                || self.in_journal.contains_key(&row.key.job)
+                || self.leases.get(row.key.job).is_some()
+            {
+                continue;
+            }
+            let kind = Self::intern(&mut self.types, &row.kind);
+            self.deferred.entry(row.key).or_insert((priority, kind, row.state));
+        }
+        // Placed while the read was under way, but beyond what the read was cut off at.
+        let _ = self.deferred.split_off(&ReadyKey {
+            run_at: Timestamp(until.0.saturating_add(1)),
+            job: JobId(uuid::Uuid::nil()),
+        });
+        self.become_due(now);
+        self.dispatch(out);
+    }
+
+    /// The near future could not be read; the next tick asks again.
+    pub fn deferred_failed(&mut self) {
+        self.loading_deferred = None;
+        if let Some(horizon) = self.horizon {
+            let _ = self.deferred.split_off(&ReadyKey {
+                run_at: Timestamp(horizon.0.saturating_add(1)),
+                job: JobId(uuid::Uuid::nil()),
+            });
+        } else {
+            self.deferred.clear();
+        }
+    }
+
+    /// Moves what is due from the near future to the ready jobs.
+    pub(super) fn become_due(&mut self, now: Now) {
+        while let Some(entry) = self.deferred.first_entry() {
+            if entry.key().run_at > now.store {
+                break;
+            }
+            let (key, (priority, kind, state)) = entry.remove_entry();
+            self.count(state, -1);
+            self.count(JobState::Queued, 1);
+            self.window(priority).insert(key, kind);
+        }
+    }
+
+    pub(super) fn load_deferred(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let near = now.store.plus_millis(DEFER_HORIZON_MS / 2);
+        if self.loading_deferred.is_some() || self.horizon.is_some_and(|horizon| horizon > near) {
+            return;
+        }
+        // Before the first reading everything due is found by the windows: they read up to now.
+        let after = self.horizon.unwrap_or(now.store);
+        let until = now.store.plus_millis(DEFER_HORIZON_MS);
+        self.loading_deferred = Some(until);
+        out.push(Effect::LoadDeferred { after, until });
+    }
+
+    pub(super) fn tell(
+        &self,
+        job: JobId,
+        state: JobState,
+        worker: Option<WorkerId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let kind = match state {
+            JobState::Scheduled => crate::domain::EventKind::Scheduled,
+            JobState::Blocked => crate::domain::EventKind::Blocked,
+            JobState::Active => crate::domain::EventKind::Started,
+            JobState::Completed => crate::domain::EventKind::Completed,
+            JobState::Retrying => crate::domain::EventKind::Retrying,
+            JobState::Failed => crate::domain::EventKind::Failed,
+            JobState::Canceled => crate::domain::EventKind::Canceled,
+            JobState::Throttled => crate::domain::EventKind::Throttled,
+            JobState::Queued => crate::domain::EventKind::Enqueued,
+        };
+        out.push(Effect::Told(Happened { job, kind, state, worker }));
+    }
+}
+
+/// The state as it is shown: a deferred job whose time has come is queued.
+fn effective(state: JobState, run_at: Timestamp, now: Timestamp) -> JobState {
+    if state.is_deferred() && run_at <= now { JobState::Queued } else { state }
+}

@@ -1,0 +1,451 @@
+//! What a queue decides, without IO: ops and time come in, effects go out.
+//!
+//! ```text
+//! submit ─▶ Journal(Submit) ─commit─▶ ready ─▶ window ─credit─▶ Journal(Grant) ─commit─▶ Start
+//!                                     deferred ─due─▶ ┘                                    │
+//!  window ◀─ entry ◀─ commit ◀─ Journal(End) ◀─ complete, fail, release, expiry ◀──────────┘
+//! ```
+//! A job has at most one op in the journal; what comes for it meanwhile waits here. The order of effects
+//! is the order in which they are to be carried out.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    leases::{Lease, LeaseTable},
+    window::Window,
+};
+use crate::{
+    domain::{Fence, JobId, JobState, RetryPolicy, SessionId, ShardEpoch, ShardId, Timestamp, WorkerId},
+    store::{
+        ops::{
+            AttemptError, Canceled, Ended, EndKind, Granted, LiveEntry, ParkOp, Retried, UnparkOp,
+        },
+        read::{LeaseRow, ReadyKey, ReadyRow},
+    },
+};
+
+/// Deferred jobs due within this time are kept in memory; the rest is read when it comes near.
+pub const DEFER_HORIZON_MS: i64 = 60_000;
+/// The most jobs that one read of deferred jobs brings, for one priority.
+pub const DEFER_LOAD_MAX: usize = 2_000;
+/// How many entries are looked at past those whose workers are all busy, so that one type's backlog does
+/// not hide another's idle workers.
+const LOOKAHEAD_MAX: usize = 64;
+/// Worker deaths under one job after which it is poison.
+pub const DEATHS_MAX: i32 = 3;
+/// How often a lease's actor may end unasked before its job is poison.
+pub const ACTOR_FAILURES_MAX: u32 = 3;
+/// The most ops of one queue in the journal: two full batches a lane. Bounds the results door.
+pub const IN_JOURNAL_MAX: usize = 8_192;
+/// The most types that are remembered by name; a queue has a handful.
+const TYPES_MAX: usize = 1_024;
+/// The most jobs parked or released from a gate by one op.
+pub const PARK_MAX: usize = 500;
+
+/// The two clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Milliseconds of this node's monotonic clock.
+    pub mono_ms: u64,
+    /// The store's clock.
+    pub store: Timestamp,
+}
+
+/// A session that may take jobs of the queue.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    /// Its worker.
+    pub worker: WorkerId,
+    /// The types it handles; `None`: any.
+    pub types: Option<HashSet<String>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    info: SessionInfo,
+    credits: usize,
+    /// The queue has said that it has work, and no credit has come since.
+    announced: bool,
+}
+
+impl Session {
+    fn handles(&self, kind: &str) -> bool {
+        self.info.types.as_ref().is_none_or(|types| types.contains(kind))
+    }
+}
+
+/// What a worker says of its attempt.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// It succeeded.
+    Completed(Option<crate::domain::RawJson>),
+    /// It failed.
+    Failed {
+        /// Why.
+        error: AttemptError,
+        /// Whether another attempt may succeed.
+        retryable: bool,
+        /// Not before this many milliseconds, if the worker knows.
+        retry_after_ms: Option<i64>,
+    },
+    /// It gives the job back, for later if a delay is given.
+    Released {
+        /// Why, for the timeline.
+        reason: String,
+        /// For how long.
+        after_ms: Option<i64>,
+    },
+    /// It stopped after a cancel.
+    Canceled,
+}
+
+/// What is to be written for a queue. `tag` names the waiting caller, if there is one.
+#[derive(Debug)]
+pub enum Write {
+    /// Give a lease.
+    Grant {
+        /// The job.
+        job: JobId,
+        /// The least fence.
+        floor: Fence,
+        /// To whom.
+        session: SessionId,
+        /// Its worker.
+        worker: WorkerId,
+    },
+    /// End a lease.
+    End {
+        /// The job.
+        job: JobId,
+        /// Its fence.
+        fence: Fence,
+        /// How.
+        kind: EndKind,
+    },
+    /// Cancel a job.
+    Cancel {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// Run a job again.
+    Retry {
+        /// The job.
+        job: JobId,
+    },
+    /// Park jobs.
+    Park(ParkOp),
+    /// Release jobs from a gate.
+    Unpark(UnparkOp),
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write; the caller with this tag is answered by the journal itself.
+    Write(Write, Option<u64>),
+    /// Read on behind a key.
+    Refill {
+        /// The priority.
+        priority: i16,
+        /// Behind it.
+        after: Option<ReadyKey>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Read what becomes due in `(after, until]`, at most [`DEFER_LOAD_MAX`] for each priority.
+    LoadDeferred {
+        /// From, exclusive.
+        after: Timestamp,
+        /// To, inclusive.
+        until: Timestamp,
+    },
+    /// A lease was given: start its actor, which hands the job over.
+    Start(Box<Granted>, SessionId),
+    /// A lease's actor ended unasked: start it again; the job was handed over already.
+    Restart(JobId, Fence, SessionId),
+    /// A lease has ended: stop its actor.
+    Stop(JobId, Fence),
+    /// A running job is to be canceled: tell its worker.
+    TellCancel(JobId, Fence, SessionId),
+    /// The queue has work and no credit of this session.
+    Announce(SessionId),
+    /// Credits that are not needed.
+    ReturnCredits(SessionId, usize),
+    /// Something happened to a job, for the streams.
+    Told(Happened),
+    /// Other shards have something in their inbox.
+    Wake(Vec<ShardId>),
+    /// Memory and store disagree: drop the memory and load anew.
+    Reload(&'static str),
+}
+
+/// Something that happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// The job.
+    pub job: JobId,
+    /// What.
+    pub kind: crate::domain::EventKind,
+    /// The state after it.
+    pub state: JobState,
+    /// Who ran it.
+    pub worker: Option<WorkerId>,
+}
+
+#[derive(Debug)]
+enum InJournal {
+    Grant { session: SessionId, key: ReadyKey, priority: i16, kind: Arc<str> },
+    End { fence: Fence, kind: EndKind, tag: Option<u64> },
+    Other,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Report { session: SessionId, fence: Fence, report: Report, tag: Option<u64> },
+    Cancel { reason: String, tag: Option<u64> },
+    Retry { tag: Option<u64> },
+}
+
+/// What the core was loaded with.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Whether dispatch is stopped.
+    pub paused: bool,
+    /// Counts by state code, deferred jobs that are due counted as queued.
+    pub counts: [i64; 9],
+    /// The leases found.
+    pub leases: Vec<LeaseRow>,
+    /// The gates that hold jobs.
+    pub gates: Vec<(String, i64)>,
+}
+
+/// Settings of a queue's core.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// The queue.
+    pub queue: String,
+    /// The shard and epoch it is owned under.
+    pub owner: ShardEpoch,
+    /// The retry policy of jobs that have none.
+    pub retry: RetryPolicy,
+    /// How long a lease lasts without a renewal.
+    pub lease_ttl_ms: u64,
+}
+
+/// A queue's decisions and its hot state.
+#[derive(Debug)]
+pub struct QueueCore {
+    config: CoreConfig,
+    windows: [Window; 10],
+    deferred: BTreeMap<ReadyKey, (i16, Arc<str>, JobState)>,
+    /// What becomes due up to here is in `deferred`.
+    horizon: Option<Timestamp>,
+    loading_deferred: Option<Timestamp>,
+    leases: LeaseTable,
+    sessions: HashMap<SessionId, Session>,
+    in_journal: HashMap<JobId, InJournal>,
+    bulk_in_journal: usize,
+    waiting: HashMap<JobId, VecDeque<Waiting>>,
+    /// Ends whose commit failed for a passing reason: tried again at the next tick.
+    unended: Vec<JobId>,
+    unended_ops: HashMap<JobId, (Fence, EndKind, Option<u64>)>,
+    counts: [i64; 9],
+    types: HashSet<Arc<str>>,
+    gates: BTreeMap<String, i64>,
+    opening: HashSet<String>,
+    parking: HashMap<Arc<str>, Vec<(ReadyKey, i16)>>,
+    paused: bool,
+    granting: bool,
+    grant_counter: u32,
+    random: u64,
+}
+
+mod dispatch;
+mod ending;
+mod intake;
+
+impl QueueCore {
+    /// A core without memory; [`load`](Self::load) gives it some.
+    #[must_use]
+    pub fn new(config: CoreConfig, seed: u64) -> Self {
+        Self {
+            config,
+            windows: Default::default(),
+            deferred: BTreeMap::new(),
+            horizon: None,
+            loading_deferred: None,
+            leases: LeaseTable::default(),
+            sessions: HashMap::new(),
+            in_journal: HashMap::new(),
+            bulk_in_journal: 0,
+            waiting: HashMap::new(),
+            unended: Vec::new(),
+            unended_ops: HashMap::new(),
+            counts: [0; 9],
+            types: HashSet::new(),
+            gates: BTreeMap::new(),
+            opening: HashSet::new(),
+            parking: HashMap::new(),
+            paused: false,
+            granting: true,
+            grant_counter: 0,
+            random: seed | 1,
+        }
+    }
+
+    /// Takes in what was read of the queue. Leases of sessions that do not live are ended as lost;
+    /// `live` says which do.
+    pub fn load(
+        &mut self,
+        loaded: Loaded,
+        live: impl Fn(SessionId) -> bool,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
+        self.paused = loaded.paused;
+        self.counts = loaded.counts;
+        self.gates = loaded.gates.into_iter().collect();
+        for row in loaded.leases {
+            let ttl_ms = u64::try_from(row.ttl_ms).unwrap_or(self.config.lease_ttl_ms);
+            let (job, fence, session) = (row.job, row.fence, row.session);
+            let lease = Lease {
+                fence,
+                session,
+                worker: row.worker,
+                attempt: row.attempt,
+                max_attempts: row.max_attempts,
+                deaths: row.deaths,
+                kind: row.kind,
+                retry: row.retry,
+                granted_at: row.granted_at,
+                run_at: row.granted_at,
+                ttl_ms,
+                expires_ms: now.mono_ms.saturating_add(ttl_ms),
+                renewed_ms: now.mono_ms,
+                cancel_requested: row.cancel_requested,
+                actor_failures: 0,
+            };
+            self.leases.insert(job, lease);
+            if live(session) {
+                out.push(Effect::Restart(job, fence, session));
+            } else {
+                self.lose(job, fence, "its node ended while it ran", out);
+            }
+        }
+        self.refill(out);
+        self.load_deferred(now, out);
+    }
+
+    /// How many jobs are in each state, by the state's code.
+    #[must_use]
+    pub fn counts(&self) -> &[i64; 9] {
+        &self.counts
+    }
+
+    /// The active jobs.
+    #[must_use]
+    pub fn leases(&self) -> &LeaseTable {
+        &self.leases
+    }
+
+    /// The gates that hold jobs, with how many each holds.
+    #[must_use]
+    pub fn gates(&self) -> &BTreeMap<String, i64> {
+        &self.gates
+    }
+
+    /// How many ops of the queue are in the journal.
+    #[must_use]
+    pub fn in_journal(&self) -> usize {
+        self.in_journal.len() + self.bulk_in_journal
+    }
+
+    /// Whether nothing is under way or remembered that a reload would have to find again.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.leases.is_empty()
+            && self.in_journal() == 0
+            && self.waiting.is_empty()
+            && self.unended.is_empty()
+            && self.deferred.is_empty()
+            && self.windows.iter().all(Window::is_empty)
+    }
+
+    /// Stops or starts giving leases; what runs goes on.
+    pub fn set_granting(&mut self, granting: bool, out: &mut Vec<Effect>) {
+        self.granting = granting;
+        if granting {
+            self.dispatch(out);
+        }
+    }
+
+    /// Stops or starts dispatch by an operator's pause.
+    pub fn set_paused(&mut self, paused: bool, out: &mut Vec<Effect>) {
+        self.paused = paused;
+        if !paused {
+            self.dispatch(out);
+        }
+    }
+
+    /// The time has come to `now`: deferred jobs become ready, leases run out, failed writes are repeated.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.become_due(now);
+        self.load_deferred(now, out);
+        for (job, fence) in self.leases.tick(now.mono_ms) {
+            if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+                // It is being ended or canceled: what is under way decides. Look again soon.
+                self.leases.postpone(job, fence, now.mono_ms + 1_000);
+            } else {
+                self.lose(job, fence, "its lease ran out without a word", out);
+            }
+        }
+        for job in std::mem::take(&mut self.unended) {
+            if let Some((fence, kind, tag)) = self.unended_ops.remove(&job) {
+                self.write_end(job, fence, kind, tag, out);
+            }
+        }
+        self.refill(out);
+        self.dispatch(out);
+        self.return_credits(out);
+    }
+
+    fn intern(types: &mut HashSet<Arc<str>>, kind: &str) -> Arc<str> {
+        if let Some(known) = types.get(kind) {
+            return known.clone();
+        }
+        if types.len() >= TYPES_MAX {
+            types.retain(|known| Arc::strong_count(known) > 1);
+        }
+        let kind: Arc<str> = kind.into();
+        types.insert(kind.clone());
+        kind
+    }
+
+    fn count(&mut self, state: JobState, by: i64) {
+        if let Some(count) = usize::try_from(state.code()).ok().and_then(|code| self.counts.get_mut(code)) {
+            *count += by;
+        }
+    }
+
+    fn window(&mut self, priority: i16) -> &mut Window {
+        let index = usize::try_from(priority.clamp(0, 9)).unwrap_or(0);
+        &mut self.windows[index]
+    }
+
+    /// A number in `0.0..1.0` (xorshift64*): good enough to spread retries, and repeatable in tests.
+    fn random(&mut self) -> f64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let bits = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
+        bits as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests;

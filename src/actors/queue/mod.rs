@@ -1,0 +1,13 @@
+//! One queue: which jobs wait, in which order, who runs them, and when their leases end.
+//!
+//! Owns the hot state of its jobs (window, deferred, leases, counts). Does not own rows: a commit decides,
+//! and all of this can be read anew. Tells sessions, lease actors, the journal and the console; asks
+//! nobody. A panic drops its memory, not its shard's epoch: the next incarnation lets a barrier pass
+//! through every journal lane, so that all it had under way is answered, and loads from the store.
+
+/// What a queue decides.
+pub mod core;
+/// The active jobs and their wheel.
+pub mod leases;
+/// The ready jobs of one priority.
+pub mod window;

@@ -1,0 +1,198 @@
+//! The ready jobs of one priority, of which only the first few thousand are in memory.
+//!
+//! Everything in the store with a key at or below `high` is in `entries`; what is above is only known
+//! to be there (`complete` is false). A refill reads on behind `high`. What is added or taken away while
+//! a refill is under way is kept beside it, since the read may or may not have seen it.
+//! (After Temporal's fair task reader, and Restate's overlay of adds and tombstones.)
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    domain::JobId,
+    store::read::{ReadyKey, ReadyRow},
+};
+
+/// The most entries kept for one priority: a refill ahead of need takes a few milliseconds, and 5,000
+/// jobs last longer than that at any rate we reach.
+pub const WINDOW_MAX: usize = 5_000;
+/// A refill starts when this few are left.
+pub const REFILL_AT: usize = WINDOW_MAX / 10;
+
+#[derive(Debug, Default)]
+struct Refill {
+    added: BTreeMap<ReadyKey, Arc<str>>,
+    removed: HashSet<JobId>,
+}
+
+/// The head of one priority's order. Entries carry the job's type, never its payload.
+#[derive(Debug)]
+pub struct Window {
+    entries: BTreeMap<ReadyKey, Arc<str>>,
+    /// The greatest key that was loaded; all up to it are in `entries`.
+    high: Option<ReadyKey>,
+    /// Nothing is in the store beyond `entries`.
+    complete: bool,
+    refill: Option<Refill>,
+    max: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(WINDOW_MAX)
+    }
+}
+
+impl Window {
+    /// A window that knows nothing of the store yet.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { entries: BTreeMap::new(), high: None, complete: false, refill: None, max }
+    }
+
+    /// How many are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes in a job that became ready.
+    pub fn insert(&mut self, key: ReadyKey, kind: Arc<str>) {
+        if let Some(refill) = &mut self.refill {
+            refill.removed.remove(&key.job);
+        }
+        let is_below = self.high.is_some_and(|high| key <= high);
+        if is_below || (self.complete && self.entries.len() < self.max) {
+            self.entries.insert(key, kind);
+            if self.complete {
+                self.high = self.high.max(Some(key));
+            }
+            self.trim();
+        } else if let Some(refill) = &mut self.refill {
+            refill.added.insert(key, kind);
+        } else if self.complete {
+            // Full: from now on it, and what comes behind it, is only in the store.
+            self.complete = false;
+            self.high = self.entries.last_key_value().map(|(key, _)| *key);
+        }
+    }
+
+    /// Keeps the bound when entries were inserted below `high`: the last ones go back to being only in
+    /// the store.
+    fn trim(&mut self) {
+        // Some slack, so that not every insert at the bound takes one out again.
+        if self.entries.len() <= self.max + self.max / 4 {
+            return;
+        }
+        while self.entries.len() > self.max {
+            self.entries.pop_last();
+        }
+        self.complete = false;
+        self.high = self.entries.last_key_value().map(|(key, _)| *key);
+        if let Some(refill) = &mut self.refill {
+            // The running read starts behind the old `high`: it cannot bring back what was just dropped.
+            refill.added.clear();
+        }
+    }
+
+    /// Takes a job out: it was canceled, moved or parked.
+    pub fn remove(&mut self, key: ReadyKey) -> bool {
+        if let Some(refill) = &mut self.refill {
+            refill.added.remove(&key);
+            refill.removed.insert(key.job);
+        }
+        self.entries.remove(&key).is_some()
+    }
+
+    /// The first entry.
+    #[must_use]
+    pub fn first(&self) -> Option<(ReadyKey, &Arc<str>)> {
+        self.entries.first_key_value().map(|(key, kind)| (*key, kind))
+    }
+
+    /// Takes a job out whose place is not known. Looks through the whole window.
+    pub fn remove_job(&mut self, job: JobId) -> bool {
+        let key = self.entries.keys().find(|key| key.job == job).copied().or_else(|| {
+            let refill = self.refill.as_ref()?;
+            refill.added.keys().find(|key| key.job == job).copied()
+        });
+        if let Some(refill) = &mut self.refill {
+            refill.removed.insert(job);
+        }
+        key.is_some_and(|key| self.remove(key))
+    }
+
+    /// The entries, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (ReadyKey, &Arc<str>)> {
+        self.entries.iter().map(|(key, kind)| (*key, kind))
+    }
+
+    /// Takes an entry out, to be leased or parked.
+    pub fn take(&mut self, key: ReadyKey) -> Option<Arc<str>> {
+        let kind = self.entries.remove(&key)?;
+        if let Some(refill) = &mut self.refill {
+            refill.removed.insert(key.job);
+        }
+        Some(kind)
+    }
+
+    /// If a refill is due: marks it as under way and says behind which key to read, and how many.
+    pub fn start_refill(&mut self) -> Option<(Option<ReadyKey>, usize)> {
+        let low = self.max / 10;
+        if self.complete || self.refill.is_some() || self.entries.len() > low {
+            return None;
+        }
+        self.refill = Some(Refill::default());
+        Some((self.high, self.max - self.entries.len()))
+    }
+
+    /// Takes in what a refill read, in order. `after` is the key it read behind: a read that no longer
+    /// fits (the window was trimmed meanwhile) is dropped, and asked for again. `read_to` is the last
+    /// key it saw, `is_complete` whether it saw the end.
+    pub fn finish_refill(
+        &mut self,
+        after: Option<ReadyKey>,
+        rows: Vec<ReadyRow>,
+        read_to: Option<ReadyKey>,
+        is_complete: bool,
+        mut intern: impl FnMut(&str) -> Arc<str>,
+    ) {
+        let Some(refill) = self.refill.take() else { return };
+        if self.high != after {
+            return;
+        }
+        self.high = self.high.max(read_to);
+        for row in rows {
+            if !refill.removed.contains(&row.key.job) {
+                let kind = intern(&row.kind);
+                self.entries.insert(row.key, kind);
+            }
+        }
+        for (key, kind) in refill.added {
+            if is_complete || self.high.is_some_and(|high| key <= high) {
+                self.entries.insert(key, kind);
+            }
+        }
+        if is_complete {
+            self.complete = true;
+            self.high = self.high.max(self.entries.last_key_value().map(|(key, _)| *key));
+        }
+        self.trim();
+    }
+
+    /// A refill could not be read: it may be asked for again.
+    pub fn fail_refill(&mut self) {
+        let Some(refill) = self.refill.take() else { return };
+        // What was added meanwhile is above `high` and in the store: the next read brings it.
+        drop(refill);
+        self.complete = false;
+    }
+}
