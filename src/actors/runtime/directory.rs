@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use dashmap::DashMap;
 use ractor::{ActorCell, ActorId, ActorStatus};
 
+use super::handle::SupervisorHandle;
 use super::node::Status;
 use super::path;
 use super::probe::Probe;
-use super::supervisor::{SupervisorHandle, SupervisorMessage};
+use super::supervisor::SupervisorMessage;
 
 /// The reason an actor is stopped with when an operator asks for a fresh one.
 pub const OPERATOR_RESTART: &str = "operator restart";

@@ -14,84 +14,31 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use ractor::{ActorCell, ActorId, ActorRef};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::child::{AfterStop, Child, Escalated, Failure, Phase, StopReply};
 use super::directory::{Directory, OPERATOR_RESTART, ReserveError, Slot};
 use super::exit::{Exit, Panicked, in_words};
 use super::node::Status;
 use super::probe::Probe;
 use super::restarts::RestartLog;
-use super::spec::{ChildSpec, GiveUp, Restart, ShutdownOrder, StartContext, Strategy, SupervisorSpec};
+use super::shutdown::answer_all;
+use super::spec::{ChildSpec, GiveUp, Restart, StartContext, Strategy, SupervisorSpec};
 use super::supervisor::{StartReply, SupervisorArgs, SupervisorError, SupervisorMessage};
-
-/// A killed actor ends at its next await; one that does not within this is left behind.
-const KILL_DEADLINE: Duration = Duration::from_secs(1);
-/// Leaves hold nothing that takes long to put down.
-const LEAF_SHUTDOWN: Duration = Duration::from_secs(1);
-
-/// A supervisor gave up; its children are stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("child \"{child}\" failed {failures} times in {window:?}: {reason}")]
-pub(super) struct Escalated {
-    child: String,
-    failures: usize,
-    window: Duration,
-    reason: String,
-}
-
-type StopReply = oneshot::Sender<Result<(), SupervisorError>>;
-/// A child, by its order, and why it failed.
-type Failure = (u64, String);
-
-enum AfterStop {
-    Remove(Vec<StopReply>),
-    Restart,
-}
-
-enum Phase {
-    Waiting,
-    Up(ActorCell),
-    Stopping(ActorCell, AfterStop),
-    Quarantined,
-}
-
-struct Child {
-    spec: ChildSpec,
-    slot: Arc<Slot>,
-    phase: Phase,
-    incarnation: u64,
-    /// When the latest start began.
-    since: Instant,
-    /// Failures in a row.
-    failures: u32,
-    /// Times in a row it was quarantined.
-    quarantines: u32,
-    log: RestartLog,
-    last_failure: Option<String>,
-}
-
-impl Child {
-    fn forgive(&mut self) {
-        self.failures = 0;
-        self.quarantines = 0;
-        self.log.clear();
-    }
-}
 
 /// All children of one incarnation of a supervisor, in the order in which they were added.
 pub(super) struct Family {
-    myself: ActorRef<SupervisorMessage>,
-    slot: Arc<Slot>,
-    directory: Arc<Directory>,
-    spec: SupervisorSpec,
-    children: BTreeMap<u64, Child>,
-    by_name: HashMap<String, u64>,
-    by_actor: HashMap<ActorId, u64>,
+    pub(super) myself: ActorRef<SupervisorMessage>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) spec: SupervisorSpec,
+    pub(super) children: BTreeMap<u64, Child>,
+    pub(super) by_name: HashMap<String, u64>,
+    pub(super) by_actor: HashMap<ActorId, u64>,
     /// Stopped by us; the report of their end is still to come.
-    dismissed: HashSet<ActorId>,
-    log: RestartLog,
+    pub(super) dismissed: HashSet<ActorId>,
+    pub(super) log: RestartLog,
 }
 
 impl Family {
@@ -259,25 +206,6 @@ impl Family {
         }
     }
 
-    /// Stops leaves, then children, each within its deadline.
-    pub(super) async fn stop_all(&mut self, reason: &str) {
-        self.stop_leaves(reason).await;
-        if self.spec.shutdown_order == ShutdownOrder::Together {
-            for child in self.children.values() {
-                if let Phase::Up(cell) = &child.phase {
-                    cell.stop(Some(reason.to_owned()));
-                }
-            }
-        }
-        while let Some((_, mut child)) = self.children.pop_last() {
-            self.bring_down(&mut child, reason).await;
-            self.directory.vacate(&child.slot, Status::Stopped);
-            if let Phase::Stopping(_, AfterStop::Remove(replies)) = child.phase {
-                answer_all(replies);
-            }
-        }
-    }
-
     fn adopt(&mut self, spec: ChildSpec) -> Result<u64, SupervisorError> {
         if let Some(order) = self.by_name.get(&spec.name) {
             return Err(SupervisorError::Exists(self.up(*order)));
@@ -290,22 +218,11 @@ impl Family {
             })?;
         let order = slot.sequence;
         self.by_name.insert(spec.name.clone(), order);
-        let child = Child {
-            spec,
-            slot,
-            phase: Phase::Waiting,
-            incarnation: 0,
-            since: Instant::now(),
-            failures: 0,
-            quarantines: 0,
-            log: RestartLog::default(),
-            last_failure: None,
-        };
-        self.children.insert(order, child);
+        self.children.insert(order, Child::new(spec, slot));
         Ok(order)
     }
 
-    fn remove(&mut self, order: u64) {
+    pub(super) fn remove(&mut self, order: u64) {
         if let Some(child) = self.children.remove(&order) {
             self.by_name.remove(&child.spec.name);
             self.directory.release(&child.slot);
@@ -327,14 +244,6 @@ impl Family {
         if let Some(child) = self.children.get_mut(&order) {
             child.phase = Phase::Waiting;
         }
-    }
-
-    fn begin_stop(&mut self, order: u64, cell: ActorCell, reason: &str, after: AfterStop) {
-        let Some(child) = self.children.get_mut(&order) else { return };
-        cell.stop(Some(reason.to_owned()));
-        let actor = cell.get_id();
-        child.phase = Phase::Stopping(cell, after);
-        self.myself.send_after(child.spec.shutdown, move || SupervisorMessage::OverdueTick { order, actor });
     }
 
     async fn start_afresh(&mut self, order: u64) -> Result<(), Escalated> {
@@ -475,94 +384,5 @@ impl Family {
         let Some(child) = self.children.get(&order) else { return };
         let incarnation = child.incarnation;
         self.myself.send_after(pause, move || SupervisorMessage::RetryTick { order, incarnation });
-    }
-
-    /// Empties a child's place and waits for those who were below it: ractor kills them with their supervisor, and a
-    /// next incarnation must not meet them.
-    async fn clear_place(&mut self, order: u64) {
-        let Some(child) = self.children.get(&order) else { return };
-        // A start that ran out of time may have left an actor.
-        if let Some(cell) = child.slot.cell() {
-            cell.kill();
-        }
-        let below = self.directory.vacate(&child.slot, Status::Restarting);
-        let gone = async {
-            for cell in below {
-                cell.kill();
-                let _cannot_time_out = cell.wait(None).await;
-            }
-        };
-        if timeout(KILL_DEADLINE, gone).await.is_err() {
-            warn!(child = child.spec.name, "actors below a child that ended are still busy");
-        }
-    }
-
-    async fn bring_down_after(&mut self, order: u64) {
-        let mut later = self.children.split_off(&(order + 1));
-        for child in later.values_mut().rev() {
-            self.bring_down(child, "a sibling it stands on restarts").await;
-            if matches!(child.phase, Phase::Waiting) {
-                self.directory.vacate(&child.slot, Status::Restarting);
-            }
-        }
-        let removed: Vec<u64> = later
-            .iter()
-            .filter(|(_, child)| matches!(child.phase, Phase::Stopping(_, AfterStop::Remove(_))))
-            .map(|(order, _)| *order)
-            .collect();
-        self.children.append(&mut later);
-        for order in removed {
-            let replies = match self.children.get_mut(&order).map(|child| &mut child.phase) {
-                Some(Phase::Stopping(_, AfterStop::Remove(replies))) => std::mem::take(replies),
-                _ => Vec::new(),
-            };
-            self.remove(order);
-            answer_all(replies);
-        }
-    }
-
-    /// Stops one child and waits; what it was being stopped for, if for good, stays in its phase.
-    async fn bring_down(&mut self, child: &mut Child, reason: &str) {
-        let cell = match &child.phase {
-            Phase::Up(cell) | Phase::Stopping(cell, _) => cell.clone(),
-            Phase::Waiting | Phase::Quarantined => return,
-        };
-        self.by_actor.remove(&cell.get_id());
-        self.dismissed.insert(cell.get_id());
-        cell.stop(Some(reason.to_owned()));
-        if cell.wait(Some(child.spec.shutdown)).await.is_err() {
-            warn!(child = child.spec.name, "child did not stop in time, killing it");
-            if cell.kill_and_wait(Some(KILL_DEADLINE)).await.is_err() {
-                warn!(child = child.spec.name, "killed child is still busy");
-            }
-        }
-        if !matches!(child.phase, Phase::Stopping(_, AfterStop::Remove(_))) {
-            child.phase = Phase::Waiting;
-        }
-    }
-
-    async fn stop_leaves(&self, reason: &str) {
-        let mut leaves = self.slot.children_after(None, usize::MAX);
-        leaves.retain(|slot| !self.children.contains_key(&slot.sequence));
-        for leaf in &leaves {
-            if let Some(cell) = leaf.cell() {
-                cell.stop(Some(reason.to_owned()));
-            }
-        }
-        let gone = async {
-            for leaf in &leaves {
-                if let Some(cell) = leaf.cell() {
-                    let _cannot_time_out = cell.wait(None).await;
-                }
-            }
-        };
-        // What is left is killed with the supervisor.
-        let _some_are_busy = timeout(LEAF_SHUTDOWN, gone).await;
-    }
-}
-
-fn answer_all(replies: Vec<StopReply>) {
-    for reply in replies {
-        let _caller_gave_up = reply.send(Ok(()));
     }
 }

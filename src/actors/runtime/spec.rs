@@ -9,9 +9,10 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 
 use super::directory::{Directory, Slot};
 use super::exit::Exit;
+use super::handle::SupervisorHandle;
 use super::probe::Probe;
 use super::restarts::{Backoff, Intensity};
-use super::supervisor::{Supervisor, SupervisorHandle};
+use super::supervisor::Supervisor;
 use super::tracked::spawn_tracked;
 
 /// A `pre_start` is quick by rule; one that is not is a failure, because its supervisor waits for it.
