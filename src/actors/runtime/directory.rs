@@ -18,7 +18,7 @@ use ractor::{ActorCell, ActorId, ActorStatus};
 use super::handle::SupervisorHandle;
 use super::node::Status;
 use super::path;
-use super::probe::Probe;
+use super::probe::{LastRestart, Probe};
 use super::supervisor::SupervisorMessage;
 
 /// The reason an actor is stopped with when an operator asks for a fresh one.
@@ -162,6 +162,21 @@ pub struct Directory {
     root: Mutex<Option<Arc<Slot>>>,
     by_actor: DashMap<ActorId, Arc<Slot>>,
     sequence: AtomicU64,
+    /// Places that were quarantined; those that are no longer are dropped when somebody looks.
+    quarantined: Mutex<BTreeMap<u64, Weak<Slot>>>,
+}
+
+/// An actor that is left down, for those who ask whether all is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Where it stands in the tree.
+    pub path: String,
+    /// What sort of actor it is.
+    pub kind: &'static str,
+    /// Its name among its siblings.
+    pub name: String,
+    /// When and why it failed last.
+    pub last: Option<LastRestart>,
 }
 
 impl Directory {
@@ -200,6 +215,28 @@ impl Directory {
         let slot = self.slot_at(path)?;
         let is_supervisor = slot.cell()?.is_message_type_of::<SupervisorMessage>() == Some(true);
         is_supervisor.then(|| SupervisorHandle::new(slot))
+    }
+
+    /// All actors that are quarantined now, found without walking the tree.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        let down: Vec<Arc<Slot>> = {
+            let mut places = lock(&self.quarantined);
+            places
+                .retain(|_, place| place.upgrade().is_some_and(|slot| slot.status() == Status::Quarantined));
+            places.values().filter_map(Weak::upgrade).collect()
+        };
+        let shown = |slot: &Arc<Slot>| Quarantined {
+            path: slot.path(),
+            kind: slot.probe.kind(),
+            name: slot.probe.name().to_owned(),
+            last: slot.probe.last_restart(),
+        };
+        down.iter().map(shown).collect()
+    }
+
+    pub(super) fn quarantine(&self, slot: &Arc<Slot>) {
+        slot.set_awaited(Status::Quarantined);
+        lock(&self.quarantined).insert(slot.sequence, Arc::downgrade(slot));
     }
 
     /// Ends the actor at `path` at once, in the middle of what it does; its supervisor sees a failure.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use ractor::{ActorCell, SupervisionEvent};
+use ractor::{ActorCell, SpawnErr, SupervisionEvent};
 
 /// What ractor says of an actor that was killed; also when its task was dropped with the runtime.
 const KILLED: [&str; 2] = ["killed", "actor_task_cancelled"];
@@ -56,6 +56,10 @@ pub fn exit_of(event: SupervisionEvent) -> Option<(ActorCell, Exit)> {
 
 /// An error and what caused it, in one line.
 pub(super) fn in_words(error: &(dyn Error + 'static)) -> String {
+    // ractor words every failed start as a panic; what failed is inside.
+    if let Some(SpawnErr::StartupFailed(inner)) = error.downcast_ref() {
+        return in_words(&**inner);
+    }
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

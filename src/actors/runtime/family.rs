@@ -358,7 +358,7 @@ impl Family {
                 if is_over || child.quarantines > 0 {
                     child.quarantines += 1;
                     child.phase = Phase::Quarantined;
-                    child.slot.set_awaited(Status::Quarantined);
+                    self.directory.quarantine(&child.slot);
                     if let (1, Some(notify)) = (child.quarantines, notify) {
                         notify(&reason);
                     }

@@ -31,7 +31,7 @@ mod tracked;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Directory, OPERATOR_RESTART, OperatorError, ReserveError};
+pub use directory::{Directory, OPERATOR_RESTART, OperatorError, Quarantined, ReserveError};
 pub use door::{DRAIN_MAX, Door, DoorError, DoorReceiver, Drained, door};
 pub use exit::{Exit, Panicked, exit_of};
 pub use handle::{ChildInfo, SupervisorHandle};

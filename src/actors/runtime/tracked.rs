@@ -16,8 +16,8 @@ pub(super) struct Tracked<A> {
     actor: A,
     slot: Arc<Slot>,
     directory: Arc<Directory>,
-    /// Nobody keeps the place for a next incarnation, and nobody waits for the start.
-    is_leaf: bool,
+    /// The supervisor of a leaf: nobody keeps its place for a next incarnation, and nobody waits for its start.
+    leaf_of: Option<ActorCell>,
 }
 
 /// Why a leaf was not spawned.
@@ -39,7 +39,7 @@ pub(super) async fn spawn_tracked<A: Actor>(
     actor: A,
     arguments: A::Arguments,
 ) -> Result<ActorRef<A::Msg>, SpawnErr> {
-    let actor = Tracked { actor, slot: Arc::clone(slot), directory: Arc::clone(directory), is_leaf: false };
+    let actor = Tracked { actor, slot: Arc::clone(slot), directory: Arc::clone(directory), leaf_of: None };
     let (actor, _ended) = match supervisor {
         Some(supervisor) => ActorRuntime::spawn_linked(None, actor, arguments, supervisor).await?,
         None => ActorRuntime::spawn(None, actor, arguments).await?,
@@ -62,10 +62,8 @@ pub fn spawn_leaf<A: Actor>(
 ) -> Result<ActorRef<A::Msg>, LeafError> {
     let parent = directory.slot_of(supervisor.get_id()).ok_or(ReserveError::ParentGone)?;
     let slot = directory.reserve(&parent, supervisor.get_id(), probe)?;
-    let actor = Tracked { actor, slot, directory: Arc::clone(directory), is_leaf: true };
+    let actor = Tracked { actor, slot, directory: Arc::clone(directory), leaf_of: Some(supervisor.clone()) };
     let (leaf, _started) = ActorRuntime::spawn_linked_instant(None, actor, arguments, supervisor.clone())?;
-    // ractor links after `pre_start`: until then the leaf would outlive a supervisor that ends.
-    leaf.get_cell().link(supervisor.clone());
     Ok(leaf)
 }
 
@@ -101,10 +99,18 @@ impl<A: Actor> Actor for Tracked<A> {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         self.directory.occupy(&self.slot, &myself.get_cell());
-        let mut guard = StartGuard(self.is_leaf.then(|| myself.get_cell()));
+        if let Some(supervisor) = &self.leaf_of {
+            // ractor links after `pre_start`: until then a failure would be told to nobody, and the supervisor's end
+            // would leave the leaf behind.
+            myself.get_cell().link(supervisor.clone());
+            if myself.try_get_supervisor().is_none() {
+                return Err("its supervisor has ended".into());
+            }
+        }
+        let mut guard = StartGuard(self.leaf_of.as_ref().map(|_| myself.get_cell()));
         let started = caught(self.actor.pre_start(myself.clone(), arguments)).await;
         guard.0 = None;
-        if self.is_leaf
+        if self.leaf_of.is_some()
             && let Err(error) = &started
         {
             // ractor reports a failed start to the spawner only, and nobody waits for a leaf's.
@@ -152,7 +158,7 @@ impl<A: Actor> Actor for Tracked<A> {
 impl<A> Drop for Tracked<A> {
     fn drop(&mut self) {
         // ractor drops the actor after its end has been reported, whatever the end was.
-        if self.is_leaf {
+        if self.leaf_of.is_some() {
             self.directory.release(&self.slot);
         }
     }

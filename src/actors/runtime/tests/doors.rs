@@ -73,7 +73,7 @@ fn a_bell_rings_once_a_batch_and_again_for_what_is_left() {
     assert_eq!(rings.lines().len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_waits_in_a_door_survives_the_restart_of_its_actor() {
     let (root, directory, diary) = troop(root(), &[]).await;
     let (door, receiver) = door(64);

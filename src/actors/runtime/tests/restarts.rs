@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_child_is_restarted_after_a_panic_an_error_and_a_kill() {
     let (_root, directory, _diary) = troop(root(), &["a", "b"]).await;
     let sibling = directory.find("node/b").expect("b");
@@ -25,7 +25,7 @@ async fn a_child_is_restarted_after_a_panic_an_error_and_a_kill() {
     assert_eq!(directory.find("node/b"), Some(sibling), "one_for_one leaves siblings alone");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn rest_for_one_restarts_those_started_after_in_order() {
     let (_root, directory, diary) = troop(root().strategy(Strategy::RestForOne), &["a", "b", "c", "d"]).await;
     let untouched = directory.find("node/a");
@@ -40,7 +40,7 @@ async fn rest_for_one_restarts_those_started_after_in_order() {
     assert_eq!(directory.probe("node/d").expect("probe").restarts(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_child_that_fails_too_often_takes_its_supervisor_down_which_its_own_restarts() {
     let (directory, diary) = (Directory::new(), Diary::default());
     let inner = SupervisorSpec::new("inner", "supervisor").intensity(1, Duration::from_secs(60));
@@ -62,7 +62,7 @@ async fn a_child_that_fails_too_often_takes_its_supervisor_down_which_its_own_re
     assert_eq!(directory.len(), 5, "nobody of the former family is left");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_root_that_gives_up_ends_and_says_why() {
     let (root, directory, _diary) = troop(root().intensity(0, Duration::from_secs(60)), &["a"]).await;
     tell(&directory, "node/a", Order::Panic("boom"));
@@ -83,7 +83,7 @@ fn fragile(name: &str, broken: &Arc<AtomicU32>, diary: &Diary) -> ChildSpec {
     })
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_quarantined_child_is_left_down_alone_until_an_operator_restarts_it() {
     let (root, directory, diary) = troop(root(), &["well"]).await;
     let broken = Arc::new(AtomicU32::new(u32::MAX));
@@ -95,17 +95,22 @@ async fn a_quarantined_child_is_left_down_alone_until_an_operator_restarts_it() 
     let error = root.start_child(spec).await.expect_err("cannot load");
     assert_eq!(error.to_string(), "child did not start: cannot load");
     let path = "node/mail%2Feu";
-    wait_until("quarantine", || status(&directory, path) == Some(Status::Quarantined)).await;
-    assert_eq!(given_up.lines(), ["cannot load"]);
-    assert_eq!(status(&directory, "node"), Some(Status::Running));
-    assert_eq!(status(&directory, "node/well"), Some(Status::Running));
+    wait_until("given up", || given_up.lines() == ["cannot load"]).await;
+    assert_eq!(status(&directory, path), Some(Status::Quarantined));
+    let down = directory.quarantined();
+    assert_eq!((down.len(), down[0].path.as_str(), down[0].name.as_str()), (1, path, "mail/eu"));
+    for unharmed in ["node", "node/well"] {
+        assert_eq!(directory.probe(unharmed).expect("probe").restarts(), 0);
+        wait_until(unharmed, || status(&directory, unharmed) == Some(Status::Running)).await;
+    }
 
     broken.store(0, Ordering::SeqCst);
     directory.restart(path).expect("asked");
     wait_until("running", || status(&directory, path) == Some(Status::Running)).await;
+    assert_eq!(directory.quarantined(), []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_quarantined_child_is_tried_again_by_itself() {
     let (root, directory, diary) = troop(root(), &[]).await;
     let broken = Arc::new(AtomicU32::new(7));
@@ -116,7 +121,7 @@ async fn a_quarantined_child_is_tried_again_by_itself() {
     assert_eq!(directory.probe("node/q").expect("probe").restarts(), 7);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_child_whose_start_fails_is_not_kept_when_its_caller_was_told() {
     let (root, directory, diary) = troop(root(), &[]).await;
     let broken = Arc::new(AtomicU32::new(1));
@@ -127,7 +132,7 @@ async fn a_child_whose_start_fails_is_not_kept_when_its_caller_was_told() {
     assert!(matches!(error, SupervisorError::Exists(Some(there)) if there == cell));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_transient_child_leaves_when_it_stops_and_returns_when_it_fails() {
     let (root, directory, diary) = troop(root(), &[]).await;
     root.start_child(soldier("t", &diary).restart(Restart::Transient)).await.expect("starts");
@@ -138,7 +143,7 @@ async fn a_transient_child_leaves_when_it_stops_and_returns_when_it_fails() {
     assert!(root.children().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn an_operators_restart_takes_the_subtree_and_counts_as_no_failure() {
     let (directory, diary) = (Directory::new(), Diary::default());
     let inner = SupervisorSpec::new("inner", "supervisor").child(soldier("x", &diary));
@@ -159,7 +164,7 @@ async fn an_operators_restart_takes_the_subtree_and_counts_as_no_failure() {
     assert_eq!(directory.restart("node/nobody"), Err(OperatorError::NotFound));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_killed_supervisor_returns_with_its_first_children() {
     let (directory, diary) = (Directory::new(), Diary::default());
     let inner = SupervisorSpec::new("inner", "supervisor").child(soldier("x", &diary));
@@ -170,4 +175,44 @@ async fn a_killed_supervisor_returns_with_its_first_children() {
     replaced(&directory, "node/inner/x", &x).await;
     assert_eq!(x.get_status(), ractor::ActorStatus::Stopped, "the former child has ended before");
     assert_eq!(directory.len(), 3);
+}
+
+/// Panics in its own start.
+struct Stillborn;
+
+impl Actor for Stillborn {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        panic!("stillborn")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_panic_in_a_start_is_named_as_one() {
+    let (root, _directory, _diary) = troop(root(), &[]).await;
+    let spec = ChildSpec::new("s", "stillborn", |context| async move {
+        Ok(context.spawn(Stillborn, ()).await?.get_cell())
+    });
+    let error = root.start_child(spec).await.expect_err("panics");
+    assert_eq!(error.to_string(), "child did not start: panicked: stillborn");
+    let spec =
+        ChildSpec::new("s", "careless", |_| -> std::future::Ready<Result<ActorCell, ActorProcessingErr>> {
+            panic!("before there is a future")
+        });
+    let error = root.start_child(spec).await.expect_err("panics");
+    assert_eq!(error.to_string(), "child did not start: panicked: before there is a future");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_wait_for_an_earlier_sibling_is_kept_under_rest_for_one() {
+    let (root, directory, diary) = troop(root().strategy(Strategy::RestForOne), &[]).await;
+    let broken = Arc::new(AtomicU32::new(2));
+    root.start_child_nowait(fragile("a", &broken, &diary)).expect("asked");
+    root.start_child_nowait(soldier("b", &diary)).expect("asked");
+    wait_until("b runs", || status(&directory, "node/b") == Some(Status::Running)).await;
+    assert_eq!(diary.lines(), ["start a", "start b"]);
+    assert_eq!(directory.probe("node/a").expect("probe").restarts(), 2);
 }

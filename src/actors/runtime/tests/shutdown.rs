@@ -26,7 +26,7 @@ fn stubborn(name: &str) -> ChildSpec {
     child.shutdown(Duration::from_millis(20))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn children_are_stopped_in_reverse_order_and_by_force_past_their_deadline() {
     let (directory, diary) = (Directory::new(), Diary::default());
     let spec = root().child(soldier("a", &diary)).child(stubborn("s")).child(soldier("b", &diary));
@@ -38,7 +38,7 @@ async fn children_are_stopped_in_reverse_order_and_by_force_past_their_deadline(
     assert_eq!(forced.get_status(), ractor::ActorStatus::Stopped);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_child_stopped_for_good_is_gone_and_the_others_are_served_meanwhile() {
     let (root, directory, _diary) = troop(root(), &["a"]).await;
     root.start_child(stubborn("s").shutdown(Duration::from_millis(200))).await.expect("starts");
@@ -55,7 +55,7 @@ async fn a_child_stopped_for_good_is_gone_and_the_others_are_served_meanwhile() 
     assert!(matches!(root.stop_child("s").await, Err(SupervisorError::NotFound)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_root_whose_child_does_not_start_stops_those_that_did() {
     let (directory, diary) = (Directory::new(), Diary::default());
     let bad = ChildSpec::new("bad", "bad", |_| async { Err("no".into()) });
@@ -65,7 +65,7 @@ async fn a_root_whose_child_does_not_start_stops_those_that_did() {
     assert_eq!(diary.lines(), ["start a", "start b", "stop b", "stop a"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_start_that_hangs_is_a_failure() {
     let (root, _directory, _diary) = troop(root(), &[]).await;
     let mut hangs = ChildSpec::new("h", "hangs", |_| std::future::pending());

@@ -9,7 +9,7 @@ fn leaf(directory: &Arc<Directory>, parent: &ActorCell, name: &str) -> Result<Ac
     spawn_leaf(directory, parent, Probe::new("lease", name), actor, ())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_thousand_leaves_are_paged_in_order() {
     let (root, directory, _diary) = troop(root(), &["a"]).await;
     let parent = root.cell().expect("running");
@@ -39,7 +39,7 @@ async fn a_thousand_leaves_are_paged_in_order() {
     wait_until("all leaves left", || directory.len() <= 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_end_of_a_leaf_is_told_and_it_leaves_the_tree() {
     let ends = Diary::default();
     let told = ends.clone();
@@ -76,7 +76,7 @@ impl Actor for Stillborn {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_leaf_that_does_not_start_is_reported_too() {
     let ends = Diary::default();
     let told = ends.clone();
@@ -89,7 +89,7 @@ async fn a_leaf_that_does_not_start_is_reported_too() {
     wait_until("gone", || status(&directory, "node/s").is_none()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn leaves_end_with_their_supervisor_and_cannot_be_had_without_it() {
     let (root, directory, _diary) = troop(root(), &[]).await;
     let parent = root.cell().expect("running");
@@ -107,10 +107,11 @@ async fn leaves_end_with_their_supervisor_and_cannot_be_had_without_it() {
     wait_until("left", || directory.len() <= 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_node_is_shown_as_the_contract_has_it() {
     let (root, directory, diary) = troop(root(), &[]).await;
     root.start_child(soldier("a/b", &diary)).await.expect("starts");
+    wait_until("running", || status(&directory, "node/a%2Fb") == Some(Status::Running)).await;
     let probe = directory.probe("node/a%2Fb").expect("probe");
     probe.describe(|| serde_json::json!({ "jobId": "j1" }));
     probe.measure_latency();
