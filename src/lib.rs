@@ -12,3 +12,5 @@ pub mod worker;
 pub mod actors;
 
 pub mod http;
+
+pub mod metrics;

@@ -1,1 +1,17 @@
-//! The console hub.
+//! The console hub: every event of the node in one dense order, kept for a while for those who resume.
+//!
+//! Owns the order and the ring. Does not own readers: each walks the ring at its own pace, so a slow one
+//! costs nothing and is told to start anew when the ring has passed it. A lost message costs one event,
+//! and readers are told of the gap. Restart policy: permanent; the ring outlives the actor.
+
+/// The face of the hub.
+pub mod handle;
+/// What is told.
+pub mod messages;
+
+mod actor;
+mod state;
+
+pub use actor::{HubActor, HubArgs};
+pub use handle::{HubHandle, StreamItem, Subscription, Topics, hub};
+pub use messages::StreamEvent;

@@ -1,0 +1,109 @@
+//! A lane: one batch at a time, from the door to the store.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio_util::task::TaskTracker;
+
+use super::{core::run_batch, messages::Entry};
+use crate::{
+    actors::runtime::{DRAIN_MAX, DoorReceiver, Probe},
+    store::Store,
+};
+
+/// What a lane is told.
+#[derive(Debug)]
+pub enum LaneMessage {
+    /// Ops wait at the door.
+    Bell,
+    /// The batch under way is answered.
+    BatchDone,
+}
+
+/// What a lane is started with; the same for each incarnation.
+#[derive(Debug, Clone)]
+pub struct LaneArgs {
+    /// Which lane this is.
+    pub lane: u16,
+    /// Where its batches go.
+    pub store: Arc<dyn Store>,
+    /// What waits.
+    pub door: DoorReceiver<Entry>,
+    /// Owns the batches under way, which outlive an incarnation: their ops are answered whatever happens.
+    pub tasks: TaskTracker,
+    /// Counts.
+    pub probe: Arc<Probe>,
+}
+
+/// A journal lane.
+#[derive(Debug)]
+pub struct LaneActor;
+
+/// The lane's memory: whether a batch is under way.
+#[derive(Debug)]
+pub struct LaneState {
+    args: LaneArgs,
+    is_busy: bool,
+}
+
+/// Tells the lane that the batch is over, also when its task panics.
+struct Done(ActorRef<LaneMessage>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        // The incarnation that started the batch may be gone; the next one does not wait for it.
+        drop(self.0.cast(LaneMessage::BatchDone));
+    }
+}
+
+impl Actor for LaneActor {
+    type Msg = LaneMessage;
+    type State = LaneState;
+    type Arguments = LaneArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let bell = myself.clone();
+        args.door.attach(move || drop(bell.cast(LaneMessage::Bell)));
+        Ok(LaneState { args, is_busy: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let probe = state.args.probe.clone();
+        match message {
+            LaneMessage::Bell if state.is_busy => probe.handled("Bell", 0),
+            LaneMessage::Bell => state.take_batch(&myself, &probe),
+            LaneMessage::BatchDone => {
+                state.is_busy = false;
+                state.take_batch(&myself, &probe);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LaneState {
+    fn take_batch(&mut self, myself: &ActorRef<LaneMessage>, probe: &Probe) {
+        let mut timing = probe.time("Batch");
+        let mut entries = Vec::new();
+        self.args.door.answer(DRAIN_MAX, &mut entries);
+        timing.handled(entries.len() as u64);
+        if entries.is_empty() {
+            return;
+        }
+        self.is_busy = true;
+        let (store, lane, done) = (self.args.store.clone(), self.args.lane, Done(myself.clone()));
+        self.args.tasks.spawn(async move {
+            let _done = done;
+            run_batch(store, lane, entries).await;
+        });
+    }
+}

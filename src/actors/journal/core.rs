@@ -1,0 +1,122 @@
+//! One batch, from the ops to the answers.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt as _;
+
+use super::messages::{Entry, Outcome};
+use crate::{
+    actors::platform::AskError,
+    store::{CommitError, Op, OpResult, Settled, Store, StoreError},
+};
+
+/// The most bytes of payloads and results in one transaction: beyond it the commit, not the round trip,
+/// is what takes time.
+pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How long a lane waits between two questions about a lost commit.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a passing failure of the store tells its callers to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Writes the entries, in one transaction unless they are too large for one, and answers them. Ends only
+/// when every entry has its answer: a commit whose answer was lost is asked after until it is known.
+pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, entries: Vec<Entry>) {
+    let mut part: Vec<Entry> = Vec::with_capacity(entries.len());
+    let mut bytes = 0;
+    for entry in entries {
+        let size = entry.op.as_ref().map_or(0, weight);
+        if !part.is_empty() && bytes + size > BATCH_BYTES_MAX {
+            write(&store, lane, std::mem::take(&mut part)).await;
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(entry);
+    }
+    write(&store, lane, part).await;
+}
+
+async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
+    let ops: Vec<Op> = entries.iter_mut().filter_map(|entry| entry.op.take()).collect();
+    let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, &ops).await };
+    match results {
+        Ok(results) => {
+            let mut results = results.into_iter();
+            for mut entry in entries.drain(..) {
+                if let Some(barrier) = entry.barrier.take() {
+                    drop(barrier.send(()));
+                } else if let Some(result) = results.next() {
+                    entry.answer(outcome_of(result));
+                }
+                // A store that answers fewer results than ops leaves entries to be dropped: their queues
+                // hear that the outcome is not known.
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, ops = ops.len(), "a batch was not written");
+            for mut entry in entries.drain(..) {
+                match entry.barrier.take() {
+                    Some(barrier) => drop(barrier.send(())),
+                    None => entry.answer(Err(ask_error(&error))),
+                }
+            }
+        }
+    }
+}
+
+fn outcome_of(result: OpResult) -> Outcome {
+    match result {
+        OpResult::Refused(why) => Err(AskError::Refused(why)),
+        other => Ok(other),
+    }
+}
+
+/// A store's error as its caller's caller hears it.
+pub(crate) fn ask_error(error: &StoreError) -> AskError {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Conflict(_) => AskError::Unavailable {
+            reason: "the store is out of reach".to_owned(),
+            retry_after: RETRY_AFTER,
+        },
+        StoreError::Refused(why) => AskError::Refused(why.clone()),
+    }
+}
+
+async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpResult>, StoreError> {
+    loop {
+        let began = std::time::Instant::now();
+        let done = store.commit(lane, ops).await;
+        crate::metrics::batch(ops.len(), began.elapsed(), done.is_ok());
+        match done {
+            Ok(results) => return Ok(results),
+            Err(CommitError::Failed(error)) => return Err(error),
+            Err(CommitError::Unknown(unknown)) => {
+                tracing::warn!(cause = %unknown.cause, "the answer of a commit was lost");
+                loop {
+                    match store.settle(&unknown).await {
+                        Ok(Settled::Committed) => return Ok(unknown.results),
+                        Ok(Settled::RolledBack) => break,
+                        Err(error) => {
+                            tracing::warn!(%error, "not yet known what became of a commit");
+                            let jitter = rand::rng().random_range(0.5..1.5);
+                            tokio::time::sleep(SETTLE_PAUSE.mul_f64(jitter)).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// About how many bytes an op brings into a transaction.
+fn weight(op: &Op) -> usize {
+    match op {
+        Op::Submit(submit) => submit.jobs.iter().map(|job| job.payload.text().len() + 400).sum(),
+        Op::End(end) => match &end.kind {
+            crate::store::ops::EndKind::Completed { result: Some(result) } => result.text().len() + 200,
+            _ => 400,
+        },
+        Op::Grant(_) | Op::Cancel(_) | Op::Retry(_) | Op::Inbox(_) | Op::Park(_) | Op::Unpark(_) => 200,
+    }
+}

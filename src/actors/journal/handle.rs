@@ -1,0 +1,102 @@
+//! The face of the journal.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::messages::{Entry, Outcome, QueueTicket, Reply};
+use crate::{
+    actors::{
+        platform::AskError,
+        runtime::{Door, DoorError},
+    },
+    store::Op,
+};
+
+/// The most ops that wait at one lane: eight full batches. Beyond it callers hear `Overloaded`.
+pub const LANE_DOOR_MAX: usize = 8_192;
+
+/// Sends ops to the lanes.
+#[derive(Debug, Clone)]
+pub struct JournalHandle {
+    lanes: Arc<[Door<Entry>]>,
+}
+
+impl JournalHandle {
+    /// Over these lanes; at least one.
+    #[must_use]
+    pub fn new(lanes: Vec<Door<Entry>>) -> Self {
+        Self { lanes: lanes.into() }
+    }
+
+    /// How full the fullest lane is, from 0 to 1.
+    #[must_use]
+    pub fn fill(&self) -> f64 {
+        self.lanes.iter().map(Door::fill).fold(0.0, f64::max)
+    }
+
+    /// The lane that has least to do: ops of one drain go together, which makes good batches.
+    #[must_use]
+    pub fn idlest(&self) -> usize {
+        let depths = self.lanes.iter().enumerate().min_by_key(|(_, door)| door.depth());
+        depths.map_or(0, |(lane, _)| lane)
+    }
+
+    /// The lane of an idempotency key: repeats of one submission never race one another.
+    #[must_use]
+    pub fn lane_of_key(&self, tenant: &str, key: &str) -> usize {
+        let mut hash = DefaultHasher::new();
+        (tenant, key).hash(&mut hash);
+        usize::try_from(hash.finish() % self.lanes.len().max(1) as u64).unwrap_or(0)
+    }
+
+    /// Writes an op of a queue. It always gets an answer, at `ticket`.
+    pub fn write(&self, lane: usize, op: Op, reply: Option<Reply>, ticket: Option<QueueTicket>) {
+        let entry = Entry { op: Some(op), reply, ticket, barrier: None };
+        let refused = match self.lanes.get(lane % self.lanes.len().max(1)) {
+            Some(door) => door.try_send(entry).err().map(DoorError::into_op),
+            None => Some(entry),
+        };
+        if let Some(entry) = refused {
+            entry.answer(Err(overloaded()));
+        }
+    }
+
+    /// Writes an op that no queue waits for, and waits for its outcome.
+    ///
+    /// # Errors
+    /// [`AskError::TimedOut`] after `deadline`: it may have been written.
+    pub async fn ask(&self, lane: usize, op: Op, deadline: Duration) -> Outcome {
+        let (caller, answer) = oneshot::channel();
+        self.write(lane, op, Some(Reply::Caller(caller)), None);
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
+        }
+    }
+
+    /// Waits until everything that was sent before is answered, on every lane.
+    ///
+    /// # Errors
+    /// [`AskError::TimedOut`] after `deadline`, [`AskError::Overloaded`] when a lane's door is full.
+    pub async fn barrier(&self, deadline: Duration) -> Result<(), AskError> {
+        let mut answers = Vec::with_capacity(self.lanes.len());
+        for door in self.lanes.iter() {
+            let (barrier, answer) = oneshot::channel();
+            let entry = Entry { op: None, reply: None, ticket: None, barrier: Some(barrier) };
+            door.try_send(entry).map_err(|_| overloaded())?;
+            answers.push(answer);
+        }
+        let all = futures_util::future::join_all(answers);
+        tokio::time::timeout(deadline, all).await.map_err(|_| AskError::TimedOut)?;
+        Ok(())
+    }
+}
+
+fn overloaded() -> AskError {
+    AskError::Overloaded { retry_after: Duration::from_secs(1) }
+}

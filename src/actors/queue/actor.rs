@@ -1,0 +1,275 @@
+//! A queue as an actor: doors in, core, effects out. Nothing is awaited here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dashmap::DashMap;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+
+use super::{
+    core::{CoreConfig, Effect, Now, QueueCore},
+    handle::{QueueDoors, QueueHandle},
+    load::Source,
+    messages::QueueMessage,
+};
+use crate::{
+    actors::{
+        console::{HubHandle, StreamEvent},
+        journal::{JournalHandle, Reply},
+        lease::LeaseMessage,
+        runtime::{DRAIN_MAX, Directory, Probe},
+        shard::ShardWaker,
+        worker::Sessions,
+    },
+    domain::{BootId, Clock, Fence, JobId},
+    store::Store,
+};
+
+/// How often a queue looks at its clock: the wheel's tick.
+const TICK: Duration = Duration::from_millis(super::leases::TICK_MS);
+/// How many supervisors share the lease actors of a queue: linking takes a lock each.
+pub const LEASE_SUPERVISORS: usize = 4;
+
+/// Which job a lease's actor holds, while nobody has asked it to stop.
+pub type LeaseActors = DashMap<ActorId, (JobId, Fence)>;
+
+/// What a queue's actor is started with; the same for each incarnation.
+#[derive(Debug, Clone)]
+pub struct QueueArgs {
+    /// Its face.
+    pub handle: QueueHandle,
+    /// Its side of the doors.
+    pub doors: QueueDoors,
+    /// Settings.
+    pub config: CoreConfig,
+    /// What is read.
+    pub store: Arc<dyn Store>,
+    /// What is written.
+    pub journal: JournalHandle,
+    /// The store's clock.
+    pub clock: Arc<Clock>,
+    /// This run of the node.
+    pub boot: BootId,
+    /// The sessions that may take jobs.
+    pub sessions: Arc<Sessions>,
+    /// The streams.
+    pub hub: HubHandle,
+    /// The other shards.
+    pub shards: ShardWaker,
+    /// The lease actors of this queue.
+    pub lease_actors: Arc<LeaseActors>,
+    /// Numbers the loads of this queue over its incarnations.
+    pub incarnations: Arc<AtomicU64>,
+}
+
+/// A queue.
+#[derive(Debug)]
+pub struct QueueActor;
+
+/// A queue's memory.
+#[derive(Debug)]
+pub struct QueueState {
+    pub(super) args: QueueArgs,
+    pub(super) probe: Arc<Probe>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) supervisor: ractor::ActorCell,
+    pub(super) myself: ActorRef<QueueMessage>,
+    pub(super) core: QueueCore,
+    /// The load that is in force; answers to ops of an earlier one are not for this memory.
+    pub(super) incarnation: u64,
+    pub(super) is_loaded: bool,
+    pub(super) started: Instant,
+    pub(super) replies: HashMap<u64, Reply>,
+    pub(super) next_tag: u64,
+    pub(super) submits_in_journal: usize,
+    pub(super) lane: usize,
+    pub(super) leases: HashMap<JobId, (Fence, ActorRef<LeaseMessage>)>,
+    pub(super) told: Vec<StreamEvent>,
+    /// Readers: dropped, and with it stopped, when this incarnation ends.
+    pub(super) tasks: JoinSet<()>,
+}
+
+impl Actor for QueueActor {
+    type Msg = QueueMessage;
+    type State = QueueState;
+    type Arguments = (QueueArgs, Arc<Probe>, Arc<Directory>, ractor::ActorCell);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (args, probe, directory, supervisor): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        probe.watch_door(args.handle.requests());
+        probe.measure_latency();
+        let mut state = QueueState {
+            core: QueueCore::new(args.config.clone(), 0),
+            incarnation: 0,
+            is_loaded: false,
+            started: Instant::now(),
+            replies: HashMap::new(),
+            next_tag: 0,
+            submits_in_journal: 0,
+            lane: 0,
+            leases: HashMap::new(),
+            told: Vec::new(),
+            tasks: JoinSet::new(),
+            args,
+            probe,
+            directory,
+            supervisor,
+            myself: myself.clone(),
+        };
+        state.adopt_lease_actors();
+        state.start_load();
+        let doors = state.args.doors.clone();
+        let bell = |myself: ActorRef<QueueMessage>| move || drop(myself.cast(QueueMessage::Bell));
+        doors.results.attach(bell(myself.clone()));
+        doors.ops.attach(bell(myself.clone()));
+        doors.requests.attach(bell(myself.clone()));
+        drop(myself.send_after(TICK, || QueueMessage::Tick));
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let probe = state.probe.clone();
+        match message {
+            QueueMessage::Bell => {
+                let mut timing = probe.time("Bell");
+                timing.handled(state.answer_doors() as u64);
+            }
+            QueueMessage::Tick => {
+                let _timing = probe.time("Tick");
+                if state.is_loaded {
+                    state.step(|core, now, out| core.tick(now, out));
+                }
+                while state.tasks.try_join_next().is_some() {}
+                // Re-armed last: a slow handler must not pile up ticks in the mailbox.
+                drop(myself.send_after(TICK, || QueueMessage::Tick));
+            }
+            QueueMessage::Loaded(incarnation, loaded) => {
+                let _timing = probe.time("Loaded");
+                if incarnation == state.incarnation {
+                    state.take_load(*loaded.map_err(|why| format!("cannot be loaded: {why}"))?);
+                }
+            }
+            QueueMessage::Refilled { incarnation, priority, after, limit, rows } => {
+                let _timing = probe.time("Refilled");
+                if incarnation == state.incarnation {
+                    state.step(|core, _now, out| match rows {
+                        Some(rows) => core.refilled(priority, after, limit, rows, out),
+                        None => core.refill_failed(priority),
+                    });
+                }
+            }
+            QueueMessage::DeferredLoaded { incarnation, until, rows } => {
+                let _timing = probe.time("DeferredLoaded");
+                if incarnation == state.incarnation {
+                    state.step(|core, now, out| match rows {
+                        Some(rows) => core.deferred_loaded(rows, until, now, out),
+                        None => core.deferred_failed(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl QueueState {
+    pub(super) fn now(&self) -> Now {
+        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { mono_ms, store: self.args.clock.now() }
+    }
+
+    /// One step of the core, and its effects.
+    pub(super) fn step(&mut self, step: impl FnOnce(&mut QueueCore, Now, &mut Vec<Effect>)) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        step(&mut self.core, now, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// Drops the memory and reads it anew; doors wait meanwhile.
+    pub(super) fn start_load(&mut self) {
+        self.incarnation = self.args.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
+        self.is_loaded = false;
+        self.core = QueueCore::new(self.args.config.clone(), u64::from(rand::random::<u32>()));
+        // Whoever waits for an op that was never written hears nothing of it, and asks again: requests
+        // time out, sessions repeat their reports.
+        self.replies.clear();
+        self.submits_in_journal = 0;
+        let (incarnation, source, myself) = (self.incarnation, self.source(), self.myself.clone());
+        self.tasks.spawn(async move {
+            let loaded = source.load().await;
+            drop(myself.cast(QueueMessage::Loaded(incarnation, loaded)));
+        });
+    }
+
+    fn take_load(&mut self, loaded: super::core::Loaded) {
+        let sessions = self.args.sessions.clone();
+        self.step(|core, now, out| {
+            core.load(loaded, |session| sessions.get(session).is_some(), now, out);
+        });
+        self.is_loaded = true;
+        self.args.handle.set_quarantine(None);
+        let name = self.args.handle.name().clone();
+        for (id, facts) in self.args.sessions.serving(&name) {
+            self.step(|core, _now, out| core.session_up(id, facts.info(), out));
+            self.reconcile(id);
+        }
+        self.stop_strays();
+        // What waited at the doors meanwhile; the bell was answered, and not rung since.
+        self.answer_doors();
+    }
+
+    pub(super) fn source(&self) -> Source {
+        Source {
+            store: self.args.store.clone(),
+            journal: self.args.journal.clone(),
+            clock: self.args.clock.clone(),
+            shard: self.args.handle.shard(),
+            queue: self.args.handle.name().clone(),
+        }
+    }
+
+    /// Takes what waits at the doors: answers first, they make room; then what sessions say; then
+    /// requests. Returns how many.
+    fn answer_doors(&mut self) -> usize {
+        let mut results = Vec::new();
+        self.args.doors.results.answer(DRAIN_MAX, &mut results);
+        let mut taken = results.len();
+        self.lane = self.args.journal.idlest();
+        for applied in results {
+            self.take_result(applied);
+        }
+        if self.is_loaded {
+            let mut ops = Vec::new();
+            taken += self.args.doors.ops.answer(DRAIN_MAX, &mut ops).taken;
+            for op in ops {
+                self.take_op(op);
+            }
+        }
+        if self.is_loaded {
+            let mut requests = Vec::new();
+            taken += self.args.doors.requests.answer(DRAIN_MAX, &mut requests).taken;
+            for request in requests {
+                self.take_request(request);
+            }
+        }
+        self.args.handle.view().publish(self.core.counts());
+        self.args.hub.tell(std::mem::take(&mut self.told));
+        taken
+    }
+}

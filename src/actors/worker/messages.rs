@@ -1,0 +1,56 @@
+//! What a session is told.
+
+use crate::{
+    actors::{journal::Outcome, queue::handle::QueueHandle},
+    domain::{Fence, JobId, SessionId},
+    store::ops::Granted,
+    worker::AttemptReport,
+};
+
+/// What comes through a session's door.
+#[derive(Debug)]
+pub enum SessionOp {
+    /// A queue has work and no credit of this session.
+    Announce(QueueHandle),
+    /// A job was leased to the session.
+    Assign {
+        /// The session it was leased to: one that is no longer gets its jobs taken back.
+        session: SessionId,
+        /// The job.
+        granted: Box<Granted>,
+    },
+    /// The end that the session reported of an attempt was written, or was not.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// The attempt's fence.
+        fence: Fence,
+        /// How the write ended.
+        outcome: Outcome,
+    },
+    /// Stop a job.
+    Cancel {
+        /// The job.
+        job: JobId,
+        /// The attempt's fence.
+        fence: Fence,
+    },
+    /// A queue's credits came back.
+    Returned(usize),
+    /// A queue asks which of these leases the session has.
+    Reconcile {
+        /// The queue.
+        queue: QueueHandle,
+        /// The leases that the queue believes the session has.
+        jobs: Vec<(JobId, Fence)>,
+    },
+    /// A handler ended.
+    Done {
+        /// The job.
+        job: JobId,
+        /// The attempt's fence.
+        fence: Fence,
+        /// How.
+        report: Box<AttemptReport>,
+    },
+}
