@@ -3,6 +3,8 @@
 //! Rendered from noise and gradients by the ignored test below, so it belongs to this project and its licence:
 //! `cargo test --test worker_demo_image -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 use std::io::Cursor;
 
 use exif::experimental::Writer;

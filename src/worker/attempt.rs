@@ -147,7 +147,10 @@ async fn supervise(
     // Biased: a handler that finished counts as finished even if time ran out in the same instant.
     let outcome = tokio::select! {
         biased;
-        finished = task.join_next() => return outcome_of(finished),
+        finished = task.join_next() => {
+            // Only what ended before it was told to stop counts, however quickly it obeyed.
+            return if control.cancel.is_cancelled() { AttemptOutcome::Canceled } else { outcome_of(finished) };
+        }
         () = control.cancel.cancelled() => AttemptOutcome::Canceled,
         () = tokio::time::sleep_until(deadline) => AttemptOutcome::TimedOut,
     };

@@ -16,7 +16,7 @@ use tokio::fs;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::JobError;
-use super::durable_file::{Draft, hex, segment, write_atomically};
+use super::durable_file::{Draft, hex, segment};
 
 /// How much of a file is looked at to tell its type: `infer` needs at most 8 KiB.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -263,7 +263,9 @@ impl ContentStore for FileContent {
 
     async fn link(&self, tenant: &str, name: &str, content: &ContentRef) -> Result<(), ContentError> {
         let json = serde_json::to_vec(content).map_err(|error| ContentError::Storage(error.into()))?;
-        write_atomically(&self.link_path(tenant, name), &json).await.map_err(ContentError::Storage)
+        let mut draft = Draft::new_in(&self.drafts()).await.map_err(ContentError::Storage)?;
+        draft.write(&json).await.map_err(ContentError::Storage)?;
+        draft.keep_as(&self.link_path(tenant, name)).await.map_err(ContentError::Storage)
     }
 
     async fn resolve(&self, tenant: &str, name: &str) -> Result<Option<ContentRef>, ContentError> {
@@ -285,8 +287,7 @@ impl ContentStore for FileContent {
         let mut relative: PathBuf = folder.iter().map(|part| segment(part)).collect();
         relative.push(segment(name));
         let target = self.data_dir.join(&relative);
-        let folder = target.parent().unwrap_or(&self.data_dir);
-        let mut draft = Draft::new_in(folder).await.map_err(ContentError::Storage)?;
+        let mut draft = Draft::new_in(&self.drafts()).await.map_err(ContentError::Storage)?;
         let mut reader = self.open(&content.sha256).await?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {

@@ -13,6 +13,8 @@ use crate::worker::{FinishedJob, HistoryFilter, JobError};
 const GROUPS_MAX: usize = 200;
 /// Where further ones are counted.
 const REST: &str = "(others)";
+/// Longer than any attempt may take; keeps a wrong row from growing a histogram.
+const DURATION_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// Two digits: percentiles within 1 %.
 const DIGITS: u8 = 2;
 
@@ -45,7 +47,8 @@ impl Tally {
     fn add(&mut self, job: &FinishedJob) {
         self.jobs += 1;
         if let Some(ms) = job.execution_ms {
-            self.durations.saturating_record(ms);
+            // Resizing fails only beyond the range, which the bound rules out.
+            let _ = self.durations.record(ms.min(DURATION_MS_MAX));
         }
     }
 
