@@ -14,3 +14,9 @@ pub mod actors;
 pub mod http;
 
 pub mod metrics;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod system;

@@ -3,14 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use super::{
+    console::HubHandle,
+    journal::{JournalHandle, Outcome},
+    queue::{handle::ASK_DEADLINE, messages::QueueRequest},
+    runtime::{Directory, OperatorError, Page, SupervisionNode},
+    shard::Shards,
+    upkeep::StoreHealth,
+    worker::Sessions,
+};
 
 use crate::{
-    domain::{BootId, Clock, JobId, JobState, NewJob, Timestamp},
+    domain::{BootId, Clock, JobId, NewJob, Timestamp},
     store::{
-        Store,
-        ops::{Canceled, Retried, SubmitRefusal, Submitted},
+        Op, OpResult, Store,
+        ops::{Canceled, Retried, SubmitOp, SubmitRefusal, Submitted},
     },
 };
 
@@ -108,13 +116,222 @@ pub struct PartReadiness {
     pub reason: Option<String>,
 }
 
-/// One row of a job's live details, known only to its actors.
-#[derive(Debug, Clone, Default)]
-pub struct LiveDetails {
-    /// When its worker was last heard.
-    pub last_heartbeat_at: Option<Timestamp>,
-    /// When its lease ends unless it is renewed.
-    pub lease_expires_at: Option<Timestamp>,
-    /// What its worker said last of how far it is.
-    pub progress: Option<crate::domain::RawJson>,
+/// What the actors are made of; `system` puts it together.
+#[derive(Debug)]
+pub struct PlatformParts {
+    /// The store's clock.
+    pub clock: Arc<Clock>,
+    /// What is read.
+    pub store: Arc<dyn Store>,
+    /// What is written.
+    pub journal: JournalHandle,
+    /// This run of the node.
+    pub boot: BootId,
+    /// The queues.
+    pub shards: Shards,
+    /// The workers.
+    pub sessions: Arc<Sessions>,
+    /// The streams.
+    pub hub: HubHandle,
+    /// The tree.
+    pub directory: Arc<Directory>,
+    /// What is known of the store.
+    pub health: Arc<StoreHealth>,
+}
+
+/// The actors' one face. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Platform(Arc<PlatformParts>);
+
+impl Platform {
+    /// Over these actors.
+    #[must_use]
+    pub fn new(parts: PlatformParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The store's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The store, for reads.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// This run of the node.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.0.boot
+    }
+
+    /// The streams.
+    #[must_use]
+    pub fn hub(&self) -> &HubHandle {
+        &self.0.hub
+    }
+
+    /// The queues.
+    #[must_use]
+    pub fn shards(&self) -> &Shards {
+        &self.0.shards
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.0.directory
+    }
+
+    /// Makes a job, through its queue.
+    ///
+    /// # Errors
+    /// [`SubmitError::Refused`] names the fault; the rest is the node's. After `TimedOut` the job may have
+    /// been made.
+    pub async fn submit(&self, job: NewJob) -> Result<Submitted, SubmitError> {
+        let queue = self.0.shards.queue(&job.queue)?;
+        let outcome = queue.ask(|reply| QueueRequest::Submit { job: Box::new(job), reply }).await;
+        let made = submitted(outcome)?;
+        made.into_iter().next().ok_or_else(|| SubmitError::Ask(AskError::TimedOut))
+    }
+
+    /// Makes jobs of any queues in one transaction: all or none. They may depend on earlier ones among
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub async fn births(&self, jobs: Vec<NewJob>) -> Result<Vec<Submitted>, SubmitError> {
+        for job in &jobs {
+            self.0.shards.queue(&job.queue)?;
+        }
+        let shards: Vec<_> = jobs.iter().map(|job| crate::domain::ShardId::of_queue(&job.queue)).collect();
+        let op = Op::Submit(SubmitOp { owner: None, jobs });
+        let outcome = self.0.journal.ask(self.0.journal.idlest(), op, ASK_DEADLINE).await;
+        self.0.shards.waker().wake(&shards);
+        submitted(outcome)
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// The node's; after `TimedOut` it may have been canceled.
+    pub async fn cancel(&self, id: JobId, reason: String) -> Result<Canceled, AskError> {
+        let Some(queue) = self.queue_of(id).await? else { return Ok(Canceled::NotFound) };
+        match queue.ask(|reply| QueueRequest::Cancel { job: id, reason, reply }).await? {
+            OpResult::Canceled(done) => Ok(done),
+            _ => Err(AskError::TimedOut),
+        }
+    }
+
+    /// Runs a failed or waiting job again now.
+    ///
+    /// # Errors
+    /// The node's; after `TimedOut` it may have been done.
+    pub async fn retry(&self, id: JobId) -> Result<Retried, AskError> {
+        let Some(queue) = self.queue_of(id).await? else { return Ok(Retried::NotFound) };
+        match queue.ask(|reply| QueueRequest::Retry { job: id, reply }).await? {
+            OpResult::Retried(done) => Ok(done),
+            _ => Err(AskError::TimedOut),
+        }
+    }
+
+    async fn queue_of(&self, id: JobId) -> Result<Option<super::queue::handle::QueueHandle>, AskError> {
+        let located = self.0.store.locate(id).await;
+        let located = located.map_err(|error| super::journal::ask_error(&error))?;
+        located.map(|(_, queue)| self.0.shards.queue(&queue)).transpose()
+    }
+
+    /// Counts over the whole node, from its owners' memory.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let mut counts = [0_i64; 9];
+        let (mut exec_micros, mut exec_count) = (0_u64, 0_u64);
+        let mut queue_lengths = std::collections::BTreeMap::new();
+        for queue in self.0.shards.queues().all() {
+            let of_queue = queue.view().counts();
+            for (sum, count) in counts.iter_mut().zip(of_queue) {
+                *sum += count;
+            }
+            let (micros, ended) = queue.view().executions();
+            exec_micros += micros;
+            exec_count += ended;
+            queue_lengths.insert(queue.name().to_string(), of_queue[0]);
+        }
+        crate::metrics::jobs(&counts);
+        let [queued, scheduled, retrying, blocked, throttled, active, completed, failed, canceled] = counts;
+        Overview {
+            total_jobs: counts.iter().sum(),
+            queued_jobs: queued,
+            blocked_jobs: blocked,
+            throttled_jobs: throttled,
+            active_jobs: active,
+            failed_jobs: failed,
+            retrying_jobs: retrying,
+            completed_jobs: completed,
+            scheduled_jobs: scheduled,
+            canceled_jobs: canceled,
+            queue_lengths,
+            average_exec_ms: exec_micros as f64 / 1_000.0 / exec_count.max(1) as f64,
+            last_updated_at: self.0.clock.now(),
+            active_workers: i64::try_from(self.0.sessions.len()).unwrap_or(i64::MAX),
+            delayed_backlog: scheduled + retrying,
+        }
+    }
+
+    /// What is ready and what is not.
+    #[must_use]
+    pub fn readiness(&self) -> Vec<PartReadiness> {
+        let part = |part: &str, fault: Option<String>| PartReadiness {
+            part: part.to_owned(),
+            ready: fault.is_none(),
+            reason: fault,
+        };
+        let root = self.0.directory.find("node").is_none().then(|| "not running".to_owned());
+        let mut parts = vec![
+            part("store", self.0.health.fault()),
+            // A node whose migrations are not done does not get this far.
+            part("migrations", None),
+            part("actors", root),
+        ];
+        for down in self.0.directory.quarantined() {
+            let reason = down.last.map_or_else(|| "quarantined".to_owned(), |last| last.reason);
+            parts.push(part(&format!("actor:{}", down.path), Some(reason)));
+        }
+        parts
+    }
+
+    /// The supervision tree from `path` on, `depth` levels deep.
+    #[must_use]
+    pub fn supervision(
+        &self,
+        path: Option<&str>,
+        depth: u32,
+        kind: Option<&str>,
+        page: Page,
+    ) -> Option<SupervisionNode> {
+        self.0.directory.snapshot(path, depth, kind, page)
+    }
+
+    /// Starts an actor, and all below it, afresh.
+    ///
+    /// # Errors
+    /// Nothing has that path, it is the root, or its supervisor is down.
+    pub fn restart(&self, path: &str) -> Result<(), OperatorError> {
+        self.0.directory.restart(path)
+    }
+}
+
+fn submitted(outcome: Outcome) -> Result<Vec<Submitted>, SubmitError> {
+    match outcome? {
+        OpResult::Submitted(made) => Ok(made),
+        OpResult::SubmitRefused(refusal) => Err(SubmitError::Refused(refusal)),
+        OpResult::FenceLost(_) => Err(SubmitError::Ask(AskError::Unavailable {
+            reason: "this node no longer owns the queue".to_owned(),
+            retry_after: Duration::from_secs(1),
+        })),
+        _ => Err(SubmitError::Ask(AskError::TimedOut)),
+    }
 }

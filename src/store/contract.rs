@@ -6,7 +6,8 @@ use super::{
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
     read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
+        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        ReadyRow,
     },
 };
 use crate::domain::{

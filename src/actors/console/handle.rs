@@ -228,7 +228,11 @@ impl Topics {
                 ("worker", _) => Topic::Worker(value.to_owned()),
                 ("kind", Some(prefix)) => Topic::KindPrefix(format!("{prefix}.")),
                 ("kind", None) => Topic::Kind(value.to_owned()),
-                _ => return Err(format!("unknown topic scope {scope:?}: job, queue, worker and kind are known")),
+                _ => {
+                    return Err(format!(
+                        "unknown topic scope {scope:?}: job, queue, worker and kind are known"
+                    ));
+                }
             });
         }
         if topics.len() > TOPICS_MAX {

@@ -75,10 +75,9 @@ fn outcome_of(result: OpResult) -> Outcome {
 /// A store's error as its caller's caller hears it.
 pub(crate) fn ask_error(error: &StoreError) -> AskError {
     match error {
-        StoreError::Unavailable(_) | StoreError::Conflict(_) => AskError::Unavailable {
-            reason: "the store is out of reach".to_owned(),
-            retry_after: RETRY_AFTER,
-        },
+        StoreError::Unavailable(_) | StoreError::Conflict(_) => {
+            AskError::Unavailable { reason: "the store is out of reach".to_owned(), retry_after: RETRY_AFTER }
+        }
         StoreError::Refused(why) => AskError::Refused(why.clone()),
     }
 }

@@ -139,8 +139,8 @@ impl Entry {
     /// tries it again; everyone else hears of it.
     pub(super) fn answer(self, outcome: Outcome) {
         let is_end = self.ticket.as_ref().is_some_and(|t| matches!(t.key, Some(OpKey::End(_))));
-        let is_retried = is_end
-            && matches!(&outcome, Err(AskError::Unavailable { .. } | AskError::Overloaded { .. }));
+        let is_retried =
+            is_end && matches!(&outcome, Err(AskError::Unavailable { .. } | AskError::Overloaded { .. }));
         match (self.ticket, self.reply) {
             (Some(ticket), reply) if is_retried => ticket.deliver(outcome, reply),
             (ticket, reply) => {

@@ -14,5 +14,6 @@ mod actor;
 mod core;
 
 pub use actor::{LaneActor, LaneArgs};
+pub(crate) use core::ask_error;
 pub use handle::JournalHandle;
 pub use messages::{Applied, Entry, OpKey, Outcome, QueueTicket, Reply};

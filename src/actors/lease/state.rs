@@ -8,7 +8,7 @@ use crate::domain::{Fence, JobId, SessionId, Timestamp, WorkerId};
 
 /// An active job as an operator sees it; shared with the probe.
 #[derive(Debug)]
-pub(super) struct LeaseFacts {
+pub struct LeaseFacts {
     pub(super) job: JobId,
     pub(super) kind: String,
     pub(super) attempt: i32,

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     core::{CoreConfig, Effect, Now, QueueCore},
-    handle::{QueueDoors, QueueHandle},
+    handle::QueueHandle,
     load::Source,
     messages::QueueMessage,
 };
@@ -45,8 +42,6 @@ pub type LeaseActors = DashMap<ActorId, (JobId, Fence)>;
 pub struct QueueArgs {
     /// Its face.
     pub handle: QueueHandle,
-    /// Its side of the doors.
-    pub doors: QueueDoors,
     /// Settings.
     pub config: CoreConfig,
     /// What is read.
@@ -63,10 +58,6 @@ pub struct QueueArgs {
     pub hub: HubHandle,
     /// The other shards.
     pub shards: ShardWaker,
-    /// The lease actors of this queue.
-    pub lease_actors: Arc<LeaseActors>,
-    /// Numbers the loads of this queue over its incarnations.
-    pub incarnations: Arc<AtomicU64>,
 }
 
 /// A queue.
@@ -92,6 +83,10 @@ pub struct QueueState {
     pub(super) lane: usize,
     pub(super) leases: HashMap<JobId, (Fence, ActorRef<LeaseMessage>)>,
     pub(super) told: Vec<StreamEvent>,
+    /// Ops sent to the journal so far.
+    pub(super) serial: u64,
+    /// Jobs came from elsewhere, which a load may have counted already: count when nothing is under way.
+    pub(super) is_count_doubtful: bool,
     /// Readers: dropped, and with it stopped, when this incarnation ends.
     pub(super) tasks: JoinSet<()>,
 }
@@ -119,6 +114,8 @@ impl Actor for QueueActor {
             lane: 0,
             leases: HashMap::new(),
             told: Vec::new(),
+            serial: 0,
+            is_count_doubtful: false,
             tasks: JoinSet::new(),
             args,
             probe,
@@ -128,7 +125,7 @@ impl Actor for QueueActor {
         };
         state.adopt_lease_actors();
         state.start_load();
-        let doors = state.args.doors.clone();
+        let doors = state.args.handle.doors().clone();
         let bell = |myself: ActorRef<QueueMessage>| move || drop(myself.cast(QueueMessage::Bell));
         doors.results.attach(bell(myself.clone()));
         doors.ops.attach(bell(myself.clone()));
@@ -153,6 +150,8 @@ impl Actor for QueueActor {
                 let _timing = probe.time("Tick");
                 if state.is_loaded {
                     state.step(|core, now, out| core.tick(now, out));
+                    state.recount();
+                    state.publish();
                 }
                 while state.tasks.try_join_next().is_some() {}
                 // Re-armed last: a slow handler must not pile up ticks in the mailbox.
@@ -162,6 +161,13 @@ impl Actor for QueueActor {
                 let _timing = probe.time("Loaded");
                 if incarnation == state.incarnation {
                     state.take_load(*loaded.map_err(|why| format!("cannot be loaded: {why}"))?);
+                }
+            }
+            QueueMessage::Counted { incarnation, serial, counts } => {
+                let _timing = probe.time("Counted");
+                if incarnation == state.incarnation && serial == state.serial {
+                    state.core.set_counts(counts);
+                    state.publish();
                 }
             }
             QueueMessage::Refilled { incarnation, priority, after, limit, rows } => {
@@ -203,7 +209,7 @@ impl QueueState {
 
     /// Drops the memory and reads it anew; doors wait meanwhile.
     pub(super) fn start_load(&mut self) {
-        self.incarnation = self.args.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
+        self.incarnation = self.args.handle.next_incarnation();
         self.is_loaded = false;
         self.core = QueueCore::new(self.args.config.clone(), u64::from(rand::random::<u32>()));
         // Whoever waits for an op that was never written hears nothing of it, and asks again: requests
@@ -248,7 +254,7 @@ impl QueueState {
     /// requests. Returns how many.
     fn answer_doors(&mut self) -> usize {
         let mut results = Vec::new();
-        self.args.doors.results.answer(DRAIN_MAX, &mut results);
+        self.args.handle.doors().results.answer(DRAIN_MAX, &mut results);
         let mut taken = results.len();
         self.lane = self.args.journal.idlest();
         for applied in results {
@@ -256,20 +262,39 @@ impl QueueState {
         }
         if self.is_loaded {
             let mut ops = Vec::new();
-            taken += self.args.doors.ops.answer(DRAIN_MAX, &mut ops).taken;
+            taken += self.args.handle.doors().ops.answer(DRAIN_MAX, &mut ops).taken;
             for op in ops {
                 self.take_op(op);
             }
         }
         if self.is_loaded {
             let mut requests = Vec::new();
-            taken += self.args.doors.requests.answer(DRAIN_MAX, &mut requests).taken;
+            taken += self.args.handle.doors().requests.answer(DRAIN_MAX, &mut requests).taken;
             for request in requests {
                 self.take_request(request);
             }
         }
+        self.publish();
+        taken
+    }
+
+    fn publish(&mut self) {
         self.args.handle.view().publish(self.core.counts());
         self.args.hub.tell(std::mem::take(&mut self.told));
-        taken
+    }
+
+    /// Reads the counts anew, if they are in doubt and nothing is under way.
+    fn recount(&mut self) {
+        if !self.is_count_doubtful || self.core.in_journal() > 0 || self.submits_in_journal > 0 {
+            return;
+        }
+        self.is_count_doubtful = false;
+        let (source, myself) = (self.source(), self.myself.clone());
+        let (incarnation, serial) = (self.incarnation, self.serial);
+        self.tasks.spawn(async move {
+            if let Ok((_, counts)) = source.counts().await {
+                drop(myself.cast(QueueMessage::Counted { incarnation, serial, counts }));
+            }
+        });
     }
 }

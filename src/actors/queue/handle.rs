@@ -11,7 +11,10 @@ use std::{
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
-use super::messages::{QueueOp, QueueRequest};
+use super::{
+    actor::LeaseActors,
+    messages::{QueueOp, QueueRequest},
+};
 use crate::{
     actors::{
         journal::{Applied, Outcome},
@@ -81,6 +84,9 @@ struct Inner {
     results: Door<Applied>,
     view: QueueView,
     quarantine: Mutex<Option<String>>,
+    doors: QueueDoors,
+    lease_actors: Arc<LeaseActors>,
+    incarnations: Arc<AtomicU64>,
 }
 
 /// Speaks to a queue, whichever incarnation of its actor runs.
@@ -107,9 +113,9 @@ pub struct QueueDoors {
 }
 
 impl QueueHandle {
-    /// A queue's face and its actor's side of the doors.
+    /// A queue's face, with all that outlives the incarnations of its actor.
     #[must_use]
-    pub fn new(name: &str) -> (Self, QueueDoors) {
+    pub fn new(name: &str) -> Self {
         let (requests, requests_out) = door(REQUESTS_MAX);
         let (ops, ops_out) = door(OPS_MAX);
         let (results, results_out) = door(RESULTS_MAX);
@@ -121,9 +127,29 @@ impl QueueHandle {
             results,
             view: QueueView::default(),
             quarantine: Mutex::new(None),
+            doors: QueueDoors { requests: requests_out, ops: ops_out, results: results_out },
+            lease_actors: Arc::default(),
+            incarnations: Arc::default(),
         };
-        let doors = QueueDoors { requests: requests_out, ops: ops_out, results: results_out };
-        (Self { inner: Arc::new(inner) }, doors)
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The actor's side of the doors.
+    #[must_use]
+    pub fn doors(&self) -> &QueueDoors {
+        &self.inner.doors
+    }
+
+    /// The lease actors that run.
+    #[must_use]
+    pub fn lease_actors(&self) -> &Arc<LeaseActors> {
+        &self.inner.lease_actors
+    }
+
+    /// Numbers the loads of the queue, over its incarnations.
+    #[must_use]
+    pub fn next_incarnation(&self) -> u64 {
+        self.inner.incarnations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The queue's name.

@@ -47,6 +47,17 @@ impl Source {
     }
 
     async fn read(&self) -> Result<Loaded, StoreError> {
+        let (paused, counts) = self.counts().await?;
+        Ok(Loaded {
+            paused,
+            counts,
+            leases: self.store.leases(self.shard, &self.queue).await?,
+            gates: self.store.gates(self.shard, &self.queue).await?,
+        })
+    }
+
+    /// Whether the queue is paused, and its counts as they are shown.
+    pub(super) async fn counts(&self) -> Result<(bool, [i64; 9]), StoreError> {
         let rows = self.store.queues(self.shard).await?;
         let row = rows.into_iter().find(|row| row.name == *self.queue).unwrap_or_default();
         let due = self.store.due_counts(self.shard, &self.queue, self.clock.now()).await?;
@@ -59,12 +70,7 @@ impl Source {
                 counts[queued] += due;
             }
         }
-        Ok(Loaded {
-            paused: row.paused,
-            counts,
-            leases: self.store.leases(self.shard, &self.queue).await?,
-            gates: self.store.gates(self.shard, &self.queue).await?,
-        })
+        Ok((row.paused, counts))
     }
 
     /// Reads the near future; cut off where a priority's limit was reached.

@@ -7,7 +7,17 @@
 
 /// What a queue decides.
 pub mod core;
+/// The face of a queue.
+pub mod handle;
 /// The active jobs and their wheel.
 pub mod leases;
+/// What a queue is told.
+pub mod messages;
 /// The ready jobs of one priority.
 pub mod window;
+
+mod actor;
+mod effects;
+mod load;
+
+pub use actor::{LEASE_SUPERVISORS, LeaseActors, QueueActor, QueueArgs};

@@ -217,6 +217,13 @@ impl Directory {
         is_supervisor.then(|| SupervisorHandle::new(slot))
     }
 
+    /// The supervisor that runs as `cell`; it stays valid over that supervisor's restarts.
+    pub fn supervisor_of(&self, cell: &ActorCell) -> Option<SupervisorHandle> {
+        let slot = self.slot_of(cell.get_id())?;
+        let is_supervisor = cell.is_message_type_of::<SupervisorMessage>() == Some(true);
+        is_supervisor.then(|| SupervisorHandle::new(slot))
+    }
+
     /// All actors that are quarantined now, found without walking the tree.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         let down: Vec<Arc<Slot>> = {

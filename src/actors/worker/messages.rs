@@ -35,6 +35,8 @@ pub enum SessionOp {
         /// The attempt's fence.
         fence: Fence,
     },
+    /// These leases are no longer the session's: stop their handlers, report nothing.
+    Lost(Vec<(JobId, Fence)>),
     /// A queue's credits came back.
     Returned(usize),
     /// A queue asks which of these leases the session has.

@@ -13,8 +13,8 @@ pub mod messages;
 pub mod registry;
 
 mod actor;
-mod run;
 pub mod handle;
+mod run;
 
 pub use actor::{WorkerActor, WorkerArgs};
 pub use registry::{Sessions, WorkerFacts};

@@ -34,6 +34,11 @@ impl QueueCore {
         self.announce(out);
     }
 
+    /// As [`dispatch`](Self::dispatch), after several jobs were taken in.
+    pub fn dispatch_now(&mut self, out: &mut Vec<Effect>) {
+        self.dispatch(out);
+    }
+
     /// The first entry of a priority that can be granted or must be parked.
     fn pick(&self, priority: i16, has_credit: bool) -> Pick {
         let index = usize::try_from(priority).unwrap_or(0);

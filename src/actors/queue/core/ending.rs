@@ -89,7 +89,7 @@ impl QueueCore {
         tag: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        self.in_journal.insert(job, InJournal::End { fence, kind: kind.clone(), tag });
+        self.in_journal.insert(job, InJournal::End { fence, kind: kind.clone() });
         out.push(Effect::Write(Write::End { job, fence, kind }, tag));
     }
 
@@ -110,7 +110,7 @@ impl QueueCore {
 
     /// A lease was ended by a commit.
     pub fn ended(&mut self, job: JobId, ended: Ended, now: Now, out: &mut Vec<Effect>) {
-        let Some(InJournal::End { fence, kind, .. }) = self.in_journal.remove(&job) else { return };
+        let Some(InJournal::End { fence, kind }) = self.in_journal.remove(&job) else { return };
         let lease = self.leases.remove(job, fence);
         self.count(JobState::Active, -1);
         self.count(ended.state, 1);
@@ -142,8 +142,9 @@ impl QueueCore {
     }
 
     /// An end could not be written for a passing reason: tried again at the next tick, until it can.
-    pub fn end_failed(&mut self, job: JobId) {
-        if let Some(InJournal::End { fence, kind, tag }) = self.in_journal.remove(&job) {
+    /// `tag` names who waits for it.
+    pub fn end_failed(&mut self, job: JobId, tag: Option<u64>) {
+        if let Some(InJournal::End { fence, kind }) = self.in_journal.remove(&job) {
             self.unended.push(job);
             self.unended_ops.insert(job, (fence, kind, tag));
         }
@@ -160,7 +161,7 @@ impl QueueCore {
     }
 
     /// A cancel was written, or found nothing to do.
-    pub fn canceled(&mut self, job: JobId, done: &Canceled, wakes: bool, out: &mut Vec<Effect>) {
+    pub fn canceled(&mut self, job: JobId, done: &Canceled, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
         match done {
             Canceled::Done(from) => {
@@ -168,9 +169,8 @@ impl QueueCore {
                 self.count(from, -1);
                 self.count(JobState::Canceled, 1);
                 self.tell(job, JobState::Canceled, None, out);
-                if wakes {
-                    out.push(Effect::Wake(Vec::new()));
-                }
+                // Its dependents may be anywhere.
+                out.push(Effect::Wake(Vec::new()));
             }
             Canceled::Requested | Canceled::AlreadyRequested => {
                 if let Some(lease) = self.leases.get_mut(job) {

@@ -27,6 +27,10 @@ impl QueueCore {
 
     /// Puts a live job where it waits.
     pub(super) fn place(&mut self, entry: LiveEntry, now: Now) {
+        if self.in_journal.contains_key(&entry.job) || self.leases.get(entry.job).is_some() {
+            // A load has read it before this came, and it has moved on since.
+            return;
+        }
         let key = ReadyKey { run_at: entry.run_at, job: entry.job };
         let kind = Self::intern(&mut self.types, &entry.kind);
         match effective(entry.state, entry.run_at, now.store) {
@@ -206,13 +210,7 @@ impl QueueCore {
         out.push(Effect::LoadDeferred { after, until });
     }
 
-    pub(super) fn tell(
-        &self,
-        job: JobId,
-        state: JobState,
-        worker: Option<WorkerId>,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn tell(&self, job: JobId, state: JobState, worker: Option<WorkerId>, out: &mut Vec<Effect>) {
         let kind = match state {
             JobState::Scheduled => crate::domain::EventKind::Scheduled,
             JobState::Blocked => crate::domain::EventKind::Blocked,

@@ -20,9 +20,7 @@ use super::{
 use crate::{
     domain::{Fence, JobId, JobState, RetryPolicy, SessionId, ShardEpoch, ShardId, Timestamp, WorkerId},
     store::{
-        ops::{
-            AttemptError, Canceled, Ended, EndKind, Granted, LiveEntry, ParkOp, Retried, UnparkOp,
-        },
+        ops::{AttemptError, Canceled, EndKind, Ended, Granted, LiveEntry, ParkOp, Retried, UnparkOp},
         read::{LeaseRow, ReadyKey, ReadyRow},
     },
 };
@@ -200,7 +198,7 @@ pub struct Happened {
 #[derive(Debug)]
 enum InJournal {
     Grant { session: SessionId, key: ReadyKey, priority: i16, kind: Arc<str> },
-    End { fence: Fence, kind: EndKind, tag: Option<u64> },
+    End { fence: Fence, kind: EndKind },
     Other,
 }
 
@@ -345,6 +343,11 @@ impl QueueCore {
     #[must_use]
     pub fn counts(&self) -> &[i64; 9] {
         &self.counts
+    }
+
+    /// Sets the counts to what was read while nothing was under way.
+    pub fn set_counts(&mut self, counts: [i64; 9]) {
+        self.counts = counts;
     }
 
     /// The active jobs.

@@ -1,0 +1,435 @@
+//! Carrying out what the core decided, and bringing it the answers.
+
+use std::time::Duration;
+
+use super::{
+    actor::{LEASE_SUPERVISORS, QueueState},
+    core::{Effect, Happened, Write},
+    messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
+};
+use crate::{
+    actors::{
+        console::StreamEvent,
+        journal::{Applied, OpKey, QueueTicket, Reply},
+        lease::{LeaseArgs, LeaseMessage, spawn_lease},
+        platform::AskError,
+        worker::messages::SessionOp,
+    },
+    domain::{Fence, JobId, NewJob, SessionId},
+    store::{
+        Op, OpResult,
+        ops::{CancelOp, EndOp, GrantOp, Granted, RetryOp, SubmitOp, Submitted},
+    },
+};
+
+impl QueueState {
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Write(write, tag) => self.write(write, tag),
+                Effect::Refill { priority, after, limit } => {
+                    let (source, myself, incarnation) =
+                        (self.source(), self.myself.clone(), self.incarnation);
+                    self.tasks.spawn(async move {
+                        let now = source.clock.now();
+                        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+                        let (shard, queue) = (source.shard, &source.queue);
+                        let read = source.store.ready(shard, queue, priority, after, now, most).await;
+                        let rows = read.inspect_err(|error| tracing::warn!(%error, "window not read")).ok();
+                        let message = QueueMessage::Refilled { incarnation, priority, after, limit, rows };
+                        drop(myself.cast(message));
+                    });
+                }
+                Effect::LoadDeferred { after, until } => {
+                    let (source, myself, incarnation) =
+                        (self.source(), self.myself.clone(), self.incarnation);
+                    self.tasks.spawn(async move {
+                        let read = source.deferred(after, until).await;
+                        let read = read.inspect_err(|error| tracing::warn!(%error, "deferred jobs not read"));
+                        let (until, rows) = read.map_or((until, None), |(to, rows)| (to, Some(rows)));
+                        drop(myself.cast(QueueMessage::DeferredLoaded { incarnation, until, rows }));
+                    });
+                }
+                Effect::Start(granted, session) => self.start_lease(granted, session),
+                Effect::Restart(job, fence, session) => self.restart_lease(job, fence, session),
+                Effect::Stop(job, fence) => self.stop_lease(job, fence),
+                Effect::TellCancel(job, fence, _session) => {
+                    if let Some((held, actor)) = self.leases.get(&job)
+                        && *held == fence
+                    {
+                        // An actor that is down is started again, and the next tick's cancel repeats.
+                        drop(actor.cast(LeaseMessage::Cancel));
+                    }
+                }
+                Effect::Announce(session) => {
+                    let told = self.args.sessions.get(session).is_some_and(|facts| {
+                        facts.door.try_send(SessionOp::Announce(self.args.handle.clone())).is_ok()
+                    });
+                    if !told {
+                        tracing::debug!("a session did not hear of ready jobs");
+                    }
+                }
+                Effect::ReturnCredits(session, count) => {
+                    if let Some(facts) = self.args.sessions.get(session) {
+                        // Without room they come back with the session's next restart: it has room for all.
+                        drop(facts.door.try_send(SessionOp::Returned(count)));
+                    }
+                }
+                Effect::Told(happened) => self.tell(happened),
+                Effect::Wake(shards) => self.args.shards.wake(&shards),
+                Effect::Reload(why) => {
+                    tracing::warn!(queue.name = %self.args.handle.name(), why, "loading anew");
+                    crate::metrics::queue_reloaded();
+                    self.start_load();
+                    // What else the core decided belongs to the memory that was dropped.
+                    return;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, happened: Happened) {
+        let mut event = StreamEvent::new(happened.kind.name(), self.args.clock.now());
+        event.job_id = Some(happened.job);
+        event.queue = Some(self.args.handle.name().to_string());
+        event.worker_id = happened.worker.map(|worker| worker.to_string());
+        event.state = Some(happened.state);
+        self.told.push(event);
+        if self.told.len() >= 1_024 {
+            self.args.hub.tell(std::mem::take(&mut self.told));
+        }
+    }
+
+    fn tag(&mut self, reply: Reply) -> u64 {
+        self.next_tag += 1;
+        self.replies.insert(self.next_tag, reply);
+        self.next_tag
+    }
+
+    fn write(&mut self, write: Write, tag: Option<u64>) {
+        let owner = self.args.config.owner;
+        let (op, key) = match write {
+            Write::Grant { job, floor, session, worker } => {
+                let ttl_ms = i64::try_from(self.args.config.lease_ttl_ms).unwrap_or(i64::MAX);
+                let boot = self.args.boot;
+                let op = GrantOp { owner, job, fence_floor: floor, worker, session, boot, ttl_ms };
+                (Op::Grant(op), OpKey::Grant(job))
+            }
+            Write::End { job, fence, kind } => (Op::End(EndOp { owner, job, fence, kind }), OpKey::End(job)),
+            Write::Cancel { job, reason } => {
+                (Op::Cancel(CancelOp { owner, job, reason }), OpKey::Cancel(job))
+            }
+            Write::Retry { job } => (Op::Retry(RetryOp { owner, job }), OpKey::Retry(job)),
+            Write::Park(op) => {
+                let key = OpKey::Park(op.gate.clone(), op.jobs.clone());
+                (Op::Park(op), key)
+            }
+            Write::Unpark(op) => {
+                let key = OpKey::Unpark(op.gate.clone());
+                (Op::Unpark(op), key)
+            }
+        };
+        let reply = tag.and_then(|tag| self.replies.remove(&tag));
+        self.journal(self.lane, op, key, reply);
+    }
+
+    fn journal(&mut self, lane: usize, op: Op, key: OpKey, reply: Option<Reply>) {
+        self.serial += 1;
+        let ticket = QueueTicket::new(self.args.handle.results().clone(), self.incarnation, key);
+        self.args.journal.write(lane, op, reply, Some(ticket));
+    }
+
+    pub(super) fn take_request(&mut self, request: QueueRequest) {
+        match request {
+            QueueRequest::Submit { job, reply } => self.submit(*job, Reply::Caller(reply)),
+            QueueRequest::Cancel { job, reason, reply } => {
+                let tag = Some(self.tag(Reply::Caller(reply)));
+                self.step(|core, _now, out| core.cancel(job, reason, tag, out));
+            }
+            QueueRequest::Retry { job, reply } => {
+                let tag = Some(self.tag(Reply::Caller(reply)));
+                self.step(|core, _now, out| core.retry(job, tag, out));
+            }
+        }
+    }
+
+    fn submit(&mut self, job: NewJob, reply: Reply) {
+        if self.submits_in_journal >= super::handle::SUBMITS_IN_JOURNAL_MAX {
+            crate::metrics::refused("queue");
+            reply.send(Err(AskError::Overloaded { retry_after: Duration::from_secs(1) }));
+            return;
+        }
+        self.submits_in_journal += 1;
+        // Repeats of one submission go one behind the other.
+        let lane = job
+            .idempotency
+            .as_ref()
+            .map_or(self.lane, |idempotency| self.args.journal.lane_of_key(&job.tenant, &idempotency.key));
+        let op = Op::Submit(SubmitOp { owner: Some(self.args.config.owner), jobs: vec![job] });
+        self.journal(lane, op, OpKey::Submit, Some(reply));
+    }
+
+    pub(super) fn take_op(&mut self, op: QueueOp) {
+        match op {
+            QueueOp::Report { session, job, fence, report, reply } => {
+                let tag = Some(self.tag(reply));
+                self.step(|core, _now, out| core.report(session, job, fence, *report, tag, out));
+            }
+            QueueOp::Credit(session, count) => {
+                self.step(|core, _now, out| core.credit(session, count, out));
+            }
+            QueueOp::Renew { jobs, door } => {
+                let now = self.now();
+                let lost = self.core.renew(&jobs, now);
+                if !lost.is_empty() {
+                    // Unheard, the session learns it with its next renewal.
+                    drop(door.try_send(SessionOp::Lost(lost)));
+                }
+            }
+            QueueOp::SessionUp(session) => {
+                if let Some(facts) = self.args.sessions.get(session) {
+                    self.step(|core, _now, out| core.session_up(session, facts.info(), out));
+                }
+            }
+            QueueOp::SessionDown { session, charged } => {
+                self.step(|core, _now, out| core.session_down(session, charged, out));
+            }
+            QueueOp::Undelivered(jobs) => {
+                self.step(|core, _now, out| core.undelivered(&jobs, out));
+            }
+            QueueOp::Arrived(entries) => {
+                self.is_count_doubtful = true;
+                self.serial += 1;
+                self.step(|core, now, out| {
+                    for (arrival, entry) in entries {
+                        match arrival {
+                            Arrival::Born => core.made(entry, now, out),
+                            Arrival::Unblocked => core.unblocked(entry, now, out),
+                        }
+                    }
+                    core.dispatch_now(out);
+                });
+            }
+            QueueOp::LeaseDown { job, fence, reason } => {
+                tracing::warn!(job.id = %job, reason, "the actor of a lease ended");
+                self.leases.remove(&job);
+                self.step(|core, _now, out| core.actor_down(job, fence, &reason, out));
+            }
+            QueueOp::StopGranting => self.step(|core, _now, out| core.set_granting(false, out)),
+        }
+    }
+
+    pub(super) fn take_result(&mut self, applied: Applied) {
+        if applied.incarnation != self.incarnation {
+            // Of a memory that was dropped: the load that followed it has read what it did.
+            return;
+        }
+        if applied.is_lost {
+            self.carry_out(vec![Effect::Reload("an op was dropped without an answer")]);
+            return;
+        }
+        if let Ok(OpResult::FenceLost(shard)) = &applied.outcome {
+            // Alone on its store a node cannot go on without its shards: upkeep ends the process.
+            self.args.shards.fence_lost(*shard);
+            return;
+        }
+        let tag = applied.reply.map(|reply| self.tag(reply));
+        match (applied.key, applied.outcome) {
+            (OpKey::Submit, outcome) => self.submitted(outcome),
+            (OpKey::Grant(_), Ok(OpResult::Granted(granted))) => {
+                let waited = granted.granted_at.millis_since(granted.run_at).max(0);
+                crate::metrics::started(Duration::from_millis(waited.unsigned_abs()));
+                self.step(|core, now, out| core.granted(granted, now, out));
+            }
+            (OpKey::Grant(job), Ok(_)) => self.step(|core, _now, out| core.not_ready(job, out)),
+            (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
+            (OpKey::End(job), outcome) => self.ended(job, tag, outcome),
+            (OpKey::Cancel(job), Ok(OpResult::Canceled(done))) => {
+                self.step(|core, _now, out| core.canceled(job, &done, out));
+            }
+            (OpKey::Retry(job), Ok(OpResult::Retried(done))) => {
+                self.step(|core, now, out| {
+                    core.retried(job, done, now, out);
+                    core.dispatch_now(out);
+                });
+            }
+            (OpKey::Cancel(job) | OpKey::Retry(job), _) => {
+                self.step(|core, _now, out| core.interference_failed(job, out));
+            }
+            (OpKey::Park(gate, jobs), Ok(OpResult::Parked(count))) => {
+                self.step(|core, _now, out| core.parked(&gate, &jobs, count, out));
+            }
+            (OpKey::Park(_, jobs), _) => self.step(|core, _now, out| core.park_failed(&jobs, out)),
+            (OpKey::Unpark(gate), Ok(OpResult::Unparked(entries))) => {
+                self.step(|core, now, out| core.unparked(&gate, entries, now, out));
+            }
+            (OpKey::Unpark(gate), _) => self.step(|core, _now, _out| core.unpark_failed(&gate)),
+        }
+    }
+
+    fn submitted(&mut self, outcome: crate::actors::journal::Outcome) {
+        self.submits_in_journal = self.submits_in_journal.saturating_sub(1);
+        let Ok(OpResult::Submitted(made)) = outcome else { return };
+        self.step(|core, now, out| {
+            for job in made {
+                match job {
+                    Submitted::Made { entry, .. } => {
+                        crate::metrics::submitted(1);
+                        core.made(entry, now, out);
+                    }
+                    Submitted::Duplicate(_) => crate::metrics::duplicate(),
+                }
+            }
+            core.dispatch_now(out);
+        });
+    }
+
+    fn ended(&mut self, job: JobId, tag: Option<u64>, outcome: crate::actors::journal::Outcome) {
+        match outcome {
+            Ok(OpResult::Ended(ended)) => {
+                if let Some(lease) = self.core.leases().get(job) {
+                    let ran = ended.at.millis_since(lease.granted_at).max(0);
+                    let ran = Duration::from_millis(ran.unsigned_abs());
+                    crate::metrics::finished(ended.state, ran);
+                    self.args.handle.view().executed(ran);
+                }
+                self.step(|core, now, out| core.ended(job, ended, now, out));
+            }
+            Ok(_) => self.step(|core, _now, out| core.end_stale(job, out)),
+            Err(AskError::Unavailable { .. } | AskError::Overloaded { .. }) => {
+                self.step(|core, _now, _out| core.end_failed(job, tag));
+            }
+            // Refused: the reporter has been told, and reports what can be written.
+            Err(_) => self.step(|core, _now, out| core.interference_failed(job, out)),
+        }
+    }
+
+    fn start_lease(&mut self, granted: Box<Granted>, session: SessionId) {
+        let (job, fence) = (granted.job, granted.fence);
+        let Some(lease) = self.core.leases().get(job) else { return };
+        let Some(facts) = self.args.sessions.get(session) else { return };
+        let args = LeaseArgs {
+            job,
+            kind: granted.kind.clone(),
+            attempt: granted.attempt,
+            fence,
+            worker: lease.worker.clone(),
+            session,
+            granted_at: granted.granted_at,
+            door: facts.door.clone(),
+            hand_over: Some(granted),
+        };
+        self.spawn_lease(job, fence, args);
+    }
+
+    fn restart_lease(&mut self, job: JobId, fence: Fence, session: SessionId) {
+        if self.leases.get(&job).is_some_and(|(held, _)| *held == fence) {
+            return;
+        }
+        let Some(lease) = self.core.leases().get(job) else { return };
+        let Some(facts) = self.args.sessions.get(session) else { return };
+        let args = LeaseArgs {
+            job,
+            kind: lease.kind.clone(),
+            attempt: lease.attempt,
+            fence,
+            worker: lease.worker.clone(),
+            session,
+            granted_at: lease.granted_at,
+            door: facts.door.clone(),
+            hand_over: None,
+        };
+        self.spawn_lease(job, fence, args);
+        // The one before may have ended before it handed the job over.
+        self.reconcile_jobs(session, vec![(job, fence)]);
+    }
+
+    fn spawn_lease(&mut self, job: JobId, fence: Fence, args: LeaseArgs) {
+        let index = usize::from(job.0.as_bytes()[15]) % LEASE_SUPERVISORS;
+        let Some(supervisor) = self.lease_supervisor(index) else {
+            tracing::warn!(job.id = %job, "no lease supervisor: the lease runs without an actor");
+            self.hand_over_directly(args);
+            return;
+        };
+        match spawn_lease(&self.directory, &supervisor, args) {
+            Ok(actor) => {
+                self.args.handle.lease_actors().insert(actor.get_id(), (job, fence));
+                self.leases.insert(job, (fence, actor));
+            }
+            Err(error) => {
+                // The lease holds all the same: its session is asked whether it has the job.
+                tracing::warn!(job.id = %job, %error, "the actor of a lease was not started");
+                if let Some(session) = self.core.leases().get(job).map(|lease| lease.session) {
+                    self.reconcile_jobs(session, vec![(job, fence)]);
+                }
+            }
+        }
+    }
+
+    /// A job is never kept from its worker because its actor could not be started.
+    fn hand_over_directly(&self, args: LeaseArgs) {
+        if let Some(granted) = args.hand_over {
+            let assign = SessionOp::Assign { session: args.session, granted };
+            drop(args.door.try_send(assign));
+        }
+    }
+
+    fn stop_lease(&mut self, job: JobId, fence: Fence) {
+        if self.leases.get(&job).is_some_and(|(held, _)| *held == fence)
+            && let Some((_, actor)) = self.leases.remove(&job)
+        {
+            // Out of the map first: an end that is asked for is no failure.
+            self.args.handle.lease_actors().remove(&actor.get_id());
+            actor.stop(None);
+        }
+    }
+
+    fn lease_supervisor(&self, index: usize) -> Option<ractor::ActorCell> {
+        let family = self.directory.supervisor_of(&self.supervisor)?;
+        family.supervisor(&format!("leases-{index}"))?.cell()
+    }
+
+    /// Takes over the lease actors of an earlier incarnation of this queue.
+    pub(super) fn adopt_lease_actors(&mut self) {
+        for index in 0..LEASE_SUPERVISORS {
+            let Some(family) = self.directory.supervisor_of(&self.supervisor) else { return };
+            let Some(supervisor) = family.supervisor(&format!("leases-{index}")) else { continue };
+            for child in supervisor.children() {
+                let Some(cell) = child.cell else { continue };
+                if let Some(held) = self.args.handle.lease_actors().get(&cell.get_id()) {
+                    self.leases.insert(held.0, (held.1, cell.into()));
+                }
+            }
+        }
+    }
+
+    /// Stops lease actors whose lease is no more.
+    pub(super) fn stop_strays(&mut self) {
+        let strays: Vec<(JobId, Fence)> = self
+            .leases
+            .iter()
+            .map(|(job, (fence, _))| (*job, *fence))
+            .filter(|(job, fence)| self.core.leases().get(*job).is_none_or(|lease| lease.fence != *fence))
+            .collect();
+        for (job, fence) in strays {
+            self.stop_lease(job, fence);
+        }
+    }
+
+    /// Asks a session which of the leases it is believed to have it has.
+    pub(super) fn reconcile(&self, session: SessionId) {
+        let jobs = self.core.held_by(session);
+        if !jobs.is_empty() {
+            self.reconcile_jobs(session, jobs);
+        }
+    }
+
+    fn reconcile_jobs(&self, session: SessionId, jobs: Vec<(JobId, Fence)>) {
+        if let Some(facts) = self.args.sessions.get(session) {
+            let ask = SessionOp::Reconcile { queue: self.args.handle.clone(), jobs };
+            if facts.door.try_send(ask).is_err() {
+                tracing::warn!("a session could not be asked for its leases; their time will tell");
+            }
+        }
+    }
+}

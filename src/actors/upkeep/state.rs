@@ -1,0 +1,63 @@
+//! One round of upkeep.
+
+use std::{sync::Arc, time::Duration};
+
+use super::handle::StoreHealth;
+use crate::{
+    actors::{journal::JournalHandle, shard::ShardWaker},
+    domain::{BootId, Clock},
+    store::{Store, StoreError},
+};
+
+/// A round that takes longer has lost its store.
+const ROUND_DEADLINE: Duration = Duration::from_secs(10);
+/// How often the clock's offset is measured, in rounds of a second.
+const CLOCK_EVERY: u64 = 30;
+/// How often partitions and keys are looked after.
+const MAINTAIN_EVERY: u64 = 600;
+
+/// What a round works with.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// This run of the node.
+    pub boot: BootId,
+    /// The clock that is kept.
+    pub clock: Arc<Clock>,
+    /// Wakes shards.
+    pub waker: ShardWaker,
+    /// What readiness says.
+    pub health: Arc<StoreHealth>,
+    /// For its fill.
+    pub journal: JournalHandle,
+}
+
+impl Round {
+    pub(super) async fn run(self, number: u64) {
+        let fault = match tokio::time::timeout(ROUND_DEADLINE, self.work(number)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        if let Some(why) = &fault {
+            tracing::warn!(why, "the store's upkeep failed");
+        }
+        crate::metrics::store(fault.is_none(), self.clock.offset_micros(), self.journal.fill());
+        self.health.set(fault);
+    }
+
+    async fn work(&self, number: u64) -> Result<(), StoreError> {
+        self.store.heartbeat(self.boot).await?;
+        if number.is_multiple_of(CLOCK_EVERY) {
+            let before = Clock::local();
+            let at = self.store.now().await?;
+            self.clock.adjust(before, at, Clock::local());
+        }
+        self.waker.wake_all(&self.store.inbox_shards().await?);
+        if number.is_multiple_of(MAINTAIN_EVERY) && number > 0 {
+            self.store.maintain().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! The in-process worker as an actor.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::Slots,
+    messages::SessionOp,
+    registry::{Sessions, WorkerFacts},
+    run::{assignment_of, report_of},
+};
+use crate::{
+    actors::{
+        console::{HubHandle, StreamEvent},
+        journal::{Outcome, Reply},
+        platform::AskError,
+        queue::{
+            core::Report,
+            handle::{QueueHandle, Queues},
+            messages::QueueOp,
+        },
+        runtime::{DRAIN_MAX, Door, DoorReceiver, Probe},
+    },
+    domain::{Clock, Fence, JobId, SessionId, WorkerId},
+    store::{OpResult, ops::AttemptError, ops::Granted},
+    worker::{AttemptControl, JobSink, Registry, run_attempt},
+};
+
+/// How often a session looks after what it has: reports without an answer, handlers of lost leases.
+const TICK: Duration = Duration::from_millis(250);
+/// When a report without an answer is repeated: its queue dropped its memory. Repeats are safe, by the fence.
+const REPORT_AGAIN: Duration = Duration::from_secs(5);
+/// How long a handler that was told to stop may take before it is aborted.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What the in-process worker is started with; the same for each incarnation.
+#[derive(Clone)]
+pub struct WorkerArgs {
+    /// Its worker.
+    pub worker: WorkerId,
+    /// The queues it serves; `None`: all.
+    pub queues_served: Option<HashSet<String>>,
+    /// How many jobs it runs at once.
+    pub concurrency: usize,
+    /// What runs them.
+    pub handlers: Arc<Registry>,
+    /// Takes what running jobs say.
+    pub sink: Arc<dyn JobSink>,
+    /// How often it renews its leases.
+    pub heartbeat: Duration,
+    /// The sessions of the node.
+    pub sessions: Arc<Sessions>,
+    /// The queues of the node.
+    pub queues: Arc<Queues>,
+    /// The streams.
+    pub hub: HubHandle,
+    /// The store's clock.
+    pub clock: Arc<Clock>,
+    /// Its door.
+    pub door: Door<SessionOp>,
+    /// Its side of the door.
+    pub receiver: DoorReceiver<SessionOp>,
+    /// Cancelled when running handlers must stop: the node's deadline is near.
+    pub stop_handlers: CancellationToken,
+    /// Counts.
+    pub probe: Arc<Probe>,
+}
+
+impl std::fmt::Debug for WorkerArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerArgs").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+/// What the in-process worker is told.
+#[derive(Debug)]
+pub enum WorkerMessage {
+    /// Something waits at the door.
+    Bell,
+    /// Private: time has passed.
+    Tick,
+}
+
+/// The in-process worker's session.
+#[derive(Debug)]
+pub struct WorkerActor;
+
+#[derive(Debug)]
+struct Running {
+    fence: Fence,
+    queue: QueueHandle,
+    cancel: CancellationToken,
+    timeout: Duration,
+    /// What the handler's end was reported as, and when last.
+    reported: Option<(Report, Instant)>,
+}
+
+/// A session's memory.
+#[derive(Debug)]
+pub struct WorkerState {
+    args: WorkerArgs,
+    session: SessionId,
+    facts: Arc<WorkerFacts>,
+    slots: Slots<QueueKey>,
+    running: HashMap<JobId, Running>,
+    renewed: Instant,
+    is_stopping: bool,
+    /// The handlers: dropped, and with it stopped, when this incarnation ends.
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct QueueKey(QueueHandle);
+
+impl Actor for WorkerActor {
+    type Msg = WorkerMessage;
+    type State = WorkerState;
+    type Arguments = WorkerArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let session = SessionId::new();
+        args.probe.watch_door(&args.door);
+        args.probe.measure_latency();
+        let facts = Arc::new(WorkerFacts {
+            worker: args.worker.clone(),
+            queues: args.queues_served.clone(),
+            types: Some(args.handlers.types().into_iter().collect()),
+            concurrency: args.concurrency,
+            running: 0.into(),
+            door: args.door.clone(),
+        });
+        // What waited for the incarnation before is not for this one: its queues give those jobs back.
+        let mut stale = Vec::new();
+        while args.receiver.answer(DRAIN_MAX, &mut stale).taken > 0 {
+            stale.clear();
+        }
+        let before = args.sessions.begin(session, facts.clone());
+        for queue in args.queues.all() {
+            if let Some(session) = before {
+                // The handlers were dropped with the incarnation: nothing of theirs runs on.
+                tell_queue(&queue, QueueOp::SessionDown { session, charged: false });
+            }
+            if facts.serves(queue.name()) {
+                tell_queue(&queue, QueueOp::SessionUp(session));
+            }
+        }
+        let mut event = StreamEvent::new("worker.started", args.clock.now());
+        event.worker_id = Some(args.worker.to_string());
+        args.hub.tell(vec![event]);
+        let bell = myself.clone();
+        args.receiver.attach(move || drop(bell.cast(WorkerMessage::Bell)));
+        drop(myself.send_after(TICK, || WorkerMessage::Tick));
+        Ok(WorkerState {
+            slots: Slots::new(args.concurrency),
+            session,
+            facts,
+            running: HashMap::new(),
+            renewed: Instant::now(),
+            is_stopping: false,
+            tasks: JoinSet::new(),
+            args,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let probe = state.args.probe.clone();
+        match message {
+            WorkerMessage::Bell => {
+                let mut timing = probe.time("Bell");
+                let mut ops = Vec::new();
+                timing.handled(state.args.receiver.answer(DRAIN_MAX, &mut ops).taken as u64);
+                for op in ops {
+                    state.take(op);
+                }
+                state.lend();
+            }
+            WorkerMessage::Tick => {
+                let _timing = probe.time("Tick");
+                state.look_after();
+                drop(myself.send_after(TICK, || WorkerMessage::Tick));
+            }
+        }
+        while state.tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+}
+
+impl WorkerState {
+    fn take(&mut self, op: SessionOp) {
+        match op {
+            SessionOp::Announce(queue) => self.slots.want(QueueKey(queue)),
+            SessionOp::Assign { session, granted } if session == self.session => self.assign(*granted),
+            // Leased to an incarnation that is gone: its queue has been told, and gives the job back.
+            SessionOp::Assign { .. } => {}
+            SessionOp::Ended { job, fence, outcome } => self.ended(job, fence, &outcome),
+            SessionOp::Cancel { job, fence } => {
+                if let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) {
+                    running.cancel.cancel();
+                }
+            }
+            SessionOp::Lost(jobs) => {
+                for (job, fence) in jobs {
+                    if self.running.get(&job).is_some_and(|running| running.fence == fence) {
+                        self.forget(job);
+                    }
+                }
+            }
+            SessionOp::Returned(count) => self.slots.returned(count),
+            SessionOp::Reconcile { queue, jobs } => {
+                let is_missing = |(job, fence): &(JobId, Fence)| {
+                    self.running.get(job).is_none_or(|running| running.fence != *fence)
+                };
+                let missing: Vec<_> = jobs.into_iter().filter(is_missing).collect();
+                if !missing.is_empty() {
+                    self.slots.returned(missing.len());
+                    tell_queue(&queue, QueueOp::Undelivered(missing));
+                }
+            }
+            SessionOp::Done { job, fence, report } => {
+                let is_stopping = self.is_stopping;
+                let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else {
+                    return;
+                };
+                let report = report_of(*report, running.timeout, is_stopping);
+                self.report(job, report);
+            }
+        }
+    }
+
+    fn assign(&mut self, granted: Granted) {
+        self.slots.take();
+        let (job, fence) = (granted.job, granted.fence);
+        let Some(queue) = self.args.queues.get(&granted.queue) else {
+            self.slots.give_back();
+            return;
+        };
+        let cancel = self.args.stop_handlers.child_token();
+        let timeout = Duration::from_secs(u64::try_from(granted.timeout_seconds).unwrap_or(300));
+        let running = Running { fence, queue, cancel: cancel.clone(), timeout, reported: None };
+        self.running.insert(job, running);
+        self.facts.running.store(self.running.len(), Ordering::Relaxed);
+        let Some(assignment) = assignment_of(granted) else {
+            let error = AttemptError {
+                error_type: "invalid_payload".to_owned(),
+                message: "the stored payload is not JSON".to_owned(),
+                stack_trace: None,
+            };
+            self.report(job, Report::Failed { error, retryable: false, retry_after_ms: None });
+            return;
+        };
+        let (handlers, door) = (self.args.handlers.clone(), self.args.door.clone());
+        let mut control = AttemptControl::new(cancel, self.args.sink.clone());
+        control.grace = STOP_GRACE;
+        self.tasks.spawn(async move {
+            let report = Box::new(run_attempt(&handlers, assignment, control).await);
+            // The door has room for a report of each slot; without it the lease's time runs out.
+            if door.try_send(SessionOp::Done { job, fence, report }).is_err() {
+                tracing::error!(job.id = %job, "no room for an attempt's report");
+            }
+        });
+    }
+
+    fn report(&mut self, job: JobId, report: Report) {
+        let Some(running) = self.running.get_mut(&job) else { return };
+        running.reported = Some((report.clone(), Instant::now()));
+        let reply = Reply::Session { door: self.args.door.clone(), job, fence: running.fence };
+        let (session, fence, report) = (self.session, running.fence, Box::new(report));
+        // Without room it is repeated by the tick.
+        drop(running.queue.try_tell(QueueOp::Report { session, job, fence, report, reply }));
+    }
+
+    fn ended(&mut self, job: JobId, fence: Fence, outcome: &Outcome) {
+        let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
+        match outcome {
+            Ok(OpResult::Ended(_) | OpResult::Stale { .. } | OpResult::FenceLost(_)) => self.forget(job),
+            Err(AskError::Refused(why)) if matches!(running.reported, Some((Report::Completed(_), _))) => {
+                // What it made cannot be kept; that it failed can.
+                let error = AttemptError {
+                    error_type: "result_refused".to_owned(),
+                    message: why.clone(),
+                    stack_trace: None,
+                };
+                self.report(job, Report::Failed { error, retryable: false, retry_after_ms: None });
+            }
+            // Repeated by the tick.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn forget(&mut self, job: JobId) {
+        if let Some(running) = self.running.remove(&job) {
+            running.cancel.cancel();
+            self.slots.give_back();
+            self.facts.running.store(self.running.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn lend(&mut self) {
+        for (queue, count) in self.slots.lend() {
+            if !queue.0.tell(QueueOp::Credit(self.session, count)) {
+                self.slots.returned(count);
+                self.slots.want(queue);
+                break;
+            }
+        }
+    }
+
+    fn look_after(&mut self) {
+        if self.args.stop_handlers.is_cancelled() && !self.is_stopping {
+            self.is_stopping = true;
+            self.slots.stop_lending();
+        }
+        let overdue: Vec<_> = self
+            .running
+            .iter()
+            .filter_map(|(job, running)| Some((*job, running.reported.as_ref()?)))
+            .filter(|(_, (_, at))| at.elapsed() >= REPORT_AGAIN)
+            .map(|(job, (report, _))| (job, report.clone()))
+            .collect();
+        for (job, report) in overdue {
+            self.report(job, report);
+        }
+        if self.renewed.elapsed() >= self.args.heartbeat {
+            self.renewed = Instant::now();
+            self.renew();
+        }
+        self.lend();
+    }
+
+    /// Renews every lease: this process lives, and so do its handlers.
+    fn renew(&self) {
+        let mut by_queue: Vec<(&QueueHandle, Vec<(JobId, Fence)>)> = Vec::new();
+        for (job, running) in &self.running {
+            match by_queue.iter_mut().find(|(queue, _)| **queue == running.queue) {
+                Some((_, jobs)) => jobs.push((*job, running.fence)),
+                None => by_queue.push((&running.queue, vec![(*job, running.fence)])),
+            }
+        }
+        for (queue, jobs) in by_queue {
+            tell_queue(queue, QueueOp::Renew { jobs, door: self.args.door.clone() });
+        }
+    }
+}
+
+fn tell_queue(queue: &QueueHandle, op: QueueOp) {
+    if !queue.tell(op) {
+        // Each has a sweep behind it: leases run out, reconciling asks again.
+        tracing::warn!(queue.name = %queue.name(), "no room at a queue's door");
+    }
+}
