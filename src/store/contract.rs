@@ -155,7 +155,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         limit: i64,
     ) -> Result<Vec<FinishedRow>, StoreError>;
 
-    /// Removes up to `limit` jobs that ended in one of `states` before `before` (in `queue`, if given),
+    /// Removes up to `limit` jobs that ended in one of `states` before `before` (of `queue` and `tenant`, if given),
     /// with all that belongs to them, `outcome` first; only those of shards owned under `owners`. A job
     /// that an unfinished one depends on stays. Returns how many went.
     async fn remove_finished(
@@ -164,6 +164,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         before: Timestamp,
         states: &[JobState],
         queue: Option<&str>,
+        tenant: Option<&str>,
         limit: i64,
     ) -> Result<i64, StoreError>;
 
