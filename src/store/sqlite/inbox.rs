@@ -35,7 +35,7 @@ const WAITING: &str = "
 const MET: &str = "
     update dependency set met = 1
     from json_each(?1) e
-    where parent = unhex(e.value ->> 0) and child = unhex(e.value ->> 1)";
+    where dependency.parent = unhex(e.value ->> 0) and dependency.child = unhex(e.value ->> 1)";
 
 /// What the children still wait for. Counted, not subtracted: a row taken twice does no harm.
 const UNMET: &str = "
@@ -49,7 +49,7 @@ const UNMET: &str = "
 const MOVED_EDGE: &str = "
     update dependency set child_shard = e.value ->> 2
     from json_each(?1) e
-    where parent = unhex(e.value ->> 0) and child = unhex(e.value ->> 1)";
+    where dependency.parent = unhex(e.value ->> 0) and dependency.child = unhex(e.value ->> 1)";
 
 const READDRESS: &str = "
     insert into inbox (shard, kind, job_id, at)

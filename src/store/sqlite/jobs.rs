@@ -35,7 +35,7 @@ pub(super) use state_shown;
 
 /// Ids of jobs that match, newest first, from what `$from` names.
 macro_rules! list {
-    ($from:literal) => {
+    ($from:literal, $workflow:literal) => {
         concat!(
             "select job.id from ",
             $from,
@@ -47,7 +47,7 @@ macro_rules! list {
               and (?3 is null or coalesce(l.queue, o.queue) = ?3)
               and (?4 is null or coalesce(lease.worker, l.last_worker, o.worker) = ?4)
               and (?5 is null or job.tenant = ?5)
-              and (?6 is null or job.workflow_id = ?6)
+              and ", $workflow, "
               and (?7 is null or job.kind = ?7)
               and (?8 is null or exists (select 1 from json_each(job.options, '$.tags') t where t.value = ?8))
               and (?9 is null or job.created_at >= ?9)
@@ -65,22 +65,26 @@ macro_rules! list {
 
 const LIST_ALL: &str = list!(
     "job left join job_live l on l.id = job.id
-         left join outcome o on o.job_id = job.id"
+         left join outcome o on o.job_id = job.id",
+    "?6 is null"
 );
 /// Only what has not finished: far fewer rows than there are jobs.
 const LIST_LIVE: &str = list!(
     "job_live l cross join job on job.id = l.id
-         left join outcome o on o.job_id = job.id"
+         left join outcome o on o.job_id = job.id",
+    "?6 is null"
 );
 /// Only what has finished.
 const LIST_ENDED: &str = list!(
     "outcome o cross join job on job.id = o.job_id
-         left join job_live l on l.id = job.id"
+         left join job_live l on l.id = job.id",
+    "?6 is null"
 );
 /// Only a workflow's.
 const LIST_WORKFLOW: &str = list!(
     "job indexed by job_workflow left join job_live l on l.id = job.id
-         left join outcome o on o.job_id = job.id"
+         left join outcome o on o.job_id = job.id",
+    "job.workflow_id = ?6"
 );
 
 const LOCATE: &str = "
