@@ -14,6 +14,8 @@ pub mod error;
 pub mod ops;
 /// What is read.
 pub mod read;
+/// The embedded engine.
+pub mod sqlite;
 
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};

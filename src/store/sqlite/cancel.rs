@@ -1,0 +1,198 @@
+//! Cancels what waits or failed, and asks it of what runs.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::{
+    batch::{Batch, Who},
+    end::{OUTCOME, UNLIVE},
+    moves::{NOTE_LEASE, materialise},
+    parts::{self, Stored},
+    rows::{Rows, ids},
+    wake,
+};
+use crate::{
+    domain::{EventKind, Fence, JobEvent, JobId, JobState, ShardId, Timestamp},
+    store::{
+        OpResult, StoreError,
+        ops::{CancelOp, Canceled},
+    },
+};
+
+pub(super) const UNFINISH: &str =
+    "delete from outcome where job_id in (select unhex(value ->> 0) from json_each(?1))";
+pub(super) const UNBURY: &str =
+    "delete from dead_letter where job_id in (select unhex(value ->> 0) from json_each(?1))";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("unfinish", UNFINISH), ("unbury", UNBURY)];
+
+#[derive(Default)]
+struct Writes {
+    asked: Rows,
+    unlive: Rows,
+    unfinish: Rows,
+    unbury: Rows,
+    outcomes: Rows,
+}
+
+/// Answers each cancel with what it did.
+pub(super) async fn run(
+    batch: &mut Batch<'_>,
+    ops: &[(usize, &CancelOp)],
+    ended: &mut wake::Ended,
+    results: &mut [Option<OpResult>],
+) -> Result<(), StoreError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let loaded = parts::load(batch.conn, ids(ops.iter().map(|(_, op)| op.job))).await?;
+    let mut jobs: HashMap<JobId, Stored> =
+        loaded.into_iter().map(|stored| (stored.parts.job.id, stored)).collect();
+    let mut writes = Writes::default();
+    for (index, op) in ops {
+        let found = jobs.remove(&op.job).filter(|stored| shard_of(stored) == Some(op.owner.shard));
+        let answer = match found {
+            Some(stored) => cancel(batch, &mut writes, op, stored),
+            None => Canceled::NotFound,
+        };
+        if matches!(answer, Canceled::Done(_)) {
+            ended.push(*index, op.job);
+        }
+        results[*index] = Some(OpResult::Canceled(answer));
+    }
+    batch.write(NOTE_LEASE, writes.asked).await?;
+    batch.write(UNLIVE, writes.unlive).await?;
+    batch.write(UNFINISH, writes.unfinish).await?;
+    batch.write(UNBURY, writes.unbury).await?;
+    batch.write(OUTCOME, writes.outcomes).await
+}
+
+/// The shard a job is in.
+pub(super) fn shard_of(stored: &Stored) -> Option<ShardId> {
+    let live = stored.parts.live.as_ref().map(|live| live.shard);
+    live.or(stored.parts.outcome.as_ref().map(|outcome| outcome.shard))
+}
+
+fn cancel(batch: &mut Batch<'_>, writes: &mut Writes, op: &CancelOp, mut stored: Stored) -> Canceled {
+    let state = stored.state(batch.now);
+    if state.next(JobEvent::Canceled).is_err() {
+        return Canceled::Conflict(state);
+    }
+    if let Some(lease) = &stored.parts.lease {
+        if lease.cancel_requested {
+            return Canceled::AlreadyRequested;
+        }
+        let seq = stored.last_seq + 1;
+        let who = Who { attempt: lease.attempt, fence: lease.fence, worker: &lease.worker };
+        let why = json!({ "reason": op.reason });
+        batch.event(op.job, seq, EventKind::CancelRequested, state, batch.now, Some(who), Some(&why));
+        writes.asked.row().id(op.job).int(seq).int(1);
+        return Canceled::Requested;
+    }
+    materialise(batch, &mut stored);
+    if stored.parts.live.is_some() {
+        writes.unlive.row().id(op.job);
+    } else {
+        exhume(batch, writes, &stored);
+    }
+    let last = Last::of(&stored);
+    batch.count_move(last.shard, last.queue, last.stored_state, JobState::Canceled);
+    writes
+        .outcomes
+        .row()
+        .id(op.job)
+        .int(last.shard.0)
+        .text(last.queue)
+        .int(JobState::Canceled.code())
+        .int(last.fence.0)
+        .int(last.attempt)
+        .int(batch.now.0)
+        .int(stored.last_seq + 1)
+        .int(EventKind::Canceled.code())
+        .int(last.run_at.0)
+        .int(last.priority)
+        .null()
+        .text(&op.reason)
+        // It ended while it waited: no attempt is packed.
+        .null()
+        .opt_int(last.started_at.map(|at| at.0))
+        .null()
+        .null()
+        .opt_text(last.worker)
+        .null()
+        .opt_text(last.error)
+        .null()
+        .int(stored.deaths)
+        .int(stored.replay_count)
+        .opt_int(stored.last_replayed_at.map(|at| at.0))
+        .text(&stored.parts.job.tenant)
+        .text(&stored.parts.job.kind);
+    Canceled::Done(state)
+}
+
+/// A failed job's end is written out, so that another can follow it.
+fn exhume(batch: &mut Batch<'_>, writes: &mut Writes, stored: &Stored) {
+    writes.unfinish.row().id(stored.parts.job.id);
+    writes.unbury.row().id(stored.parts.job.id);
+    write_out(batch, stored);
+}
+
+/// Writes the rows that an outcome stands for.
+pub(super) fn write_out(batch: &mut Batch<'_>, stored: &Stored) {
+    let Some(outcome) = &stored.parts.outcome else { return };
+    for row in stored.parts.end_rows(outcome) {
+        batch.event_row(&row);
+    }
+    if let Some(attempt) = stored.parts.packed_attempt(outcome) {
+        batch.attempt(&attempt);
+    }
+}
+
+/// What is known of a job's last attempt, wherever it is kept.
+struct Last<'a> {
+    shard: ShardId,
+    queue: &'a str,
+    stored_state: JobState,
+    priority: i16,
+    run_at: Timestamp,
+    fence: Fence,
+    attempt: i32,
+    started_at: Option<Timestamp>,
+    worker: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> Last<'a> {
+    fn of(stored: &'a Stored) -> Self {
+        let parts = &stored.parts;
+        if let Some(live) = &parts.live {
+            return Self {
+                shard: live.shard,
+                queue: &live.queue,
+                stored_state: live.state,
+                priority: live.priority,
+                run_at: live.run_at,
+                fence: live.fence,
+                attempt: live.attempt,
+                started_at: live.last_started_at,
+                worker: live.last_worker.as_deref(),
+                error: live.last_error.as_deref(),
+            };
+        }
+        let outcome = parts.outcome.as_ref();
+        Self {
+            shard: outcome.map_or(ShardId(0), |o| o.shard),
+            queue: outcome.map_or(parts.job.queue.as_str(), |o| o.queue.as_str()),
+            stored_state: outcome.map_or(parts.job.birth_state, |o| o.state),
+            priority: outcome.map_or(parts.job.priority, |o| o.priority),
+            run_at: outcome.map_or(parts.job.run_at, |o| o.run_at),
+            fence: outcome.map_or(Fence(0), |o| o.fence),
+            attempt: outcome.map_or(0, |o| o.attempt),
+            started_at: outcome.and_then(|o| o.started_at),
+            worker: outcome.and_then(|o| o.worker.as_deref()),
+            error: outcome.and_then(|o| o.error_message.as_deref()),
+        }
+    }
+}

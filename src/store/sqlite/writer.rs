@@ -1,0 +1,118 @@
+//! The one connection that writes.
+//!
+//! A transaction that was not ended, because its caller went away or its answer was lost, leaves the
+//! connection `open`; the next use starts over with a new one, which rolls the old back.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use super::error::store_error;
+use crate::{domain::Timestamp, store::StoreError};
+
+/// How long a statement waits for a lock. Nobody else writes; a checkpoint or a backup tool may hold one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements kept prepared: all there are.
+const STATEMENTS_CACHED: usize = 200;
+
+/// What both kinds of connection share.
+pub(super) fn connect_options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS_CACHED)
+        .disable_statement_logging()
+}
+
+const BEGIN: &str = "begin immediate";
+const COMMIT: &str = "commit";
+const ROLLBACK: &str = "rollback";
+
+/// The writing connection.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    conn: Option<SqliteConnection>,
+    /// Whether a transaction was begun and not seen to end.
+    open: bool,
+}
+
+impl Writer {
+    /// Opens the database, making it if there is none.
+    pub(super) async fn open(file: &Path) -> Result<Self, StoreError> {
+        let options = connect_options(file)
+            .create_if_missing(true)
+            // Payloads make rows wide; wider pages keep the trees of wide rows flat.
+            .page_size(8_192)
+            // 64 MB: the hot pages of a million live jobs.
+            .pragma("cache_size", "-65536")
+            // A batch of ten thousand jobs' pages: fewer, longer checkpoints.
+            .pragma("wal_autocheckpoint", "4000");
+        let mut writer = Self { options, conn: None, open: false };
+        writer.connection().await?;
+        Ok(writer)
+    }
+
+    /// The connection, a new one if the last was left in the middle of something.
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        if self.open {
+            self.conn = None;
+            self.open = false;
+        }
+        if self.conn.is_none() {
+            self.conn = Some(self.options.connect().await.map_err(store_error)?);
+        }
+        self.conn.as_mut().ok_or_else(|| StoreError::Unavailable("no connection".into()))
+    }
+
+    /// Begins a transaction that holds the write lock from its start: what it reads stays true until it
+    /// ends.
+    pub(super) async fn begin(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.connection().await?;
+        self.open = true;
+        self.run(BEGIN).await?;
+        self.conn.as_mut().ok_or_else(|| StoreError::Unavailable("no connection".into()))
+    }
+
+    /// Commits. An error leaves it open whether it happened.
+    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+        self.run(COMMIT).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Rolls back; a connection that cannot is given up, which does the same.
+    pub(super) async fn rollback(&mut self) {
+        if self.run(ROLLBACK).await.is_ok() {
+            self.open = false;
+        }
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let Some(conn) = self.conn.as_mut() else {
+            return Err(StoreError::Unavailable("no connection".into()));
+        };
+        sqlx::query(sql).execute(conn).await.map_err(store_error)?;
+        Ok(())
+    }
+
+    /// Closes the connection, which also writes the log back into the database.
+    pub(super) async fn close(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            // The log is written back at the next start if this fails.
+            let _ = conn.close().await;
+        }
+    }
+}
+
+/// This node's clock is the store's.
+pub(super) fn now() -> Timestamp {
+    crate::domain::Clock::local()
+}
