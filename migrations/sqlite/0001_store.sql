@@ -107,6 +107,10 @@ create index job_live_ready on job_live (shard, queue, priority, run_at, id)
 create index job_live_deferred on job_live (shard, queue, state, run_at)
     where gate is null and state in (1, 2, 4);
 
+-- The jobs behind a gate, in the order in which it lets them through.
+create index job_live_gate on job_live (shard, queue, gate, priority desc, run_at, id)
+    where gate is not null;
+
 -- A lease row makes a job active, and is the `job.started` row of its timeline.
 create table lease (
     job_id blob not null primary key check (length(job_id) = 16),

@@ -298,7 +298,8 @@ impl Kit {
         limit: i64,
     ) -> Vec<ReadyKey> {
         let shard = ShardId::of_queue(queue);
-        self.store.ready(shard, queue, priority, after, now, limit).await.expect("reads")
+        let rows = self.store.ready(shard, queue, priority, after, now, limit).await.expect("reads");
+        rows.into_iter().map(|row| row.key).collect()
     }
 
     pub(crate) async fn queue(&self, queue: &str) -> QueueRow {

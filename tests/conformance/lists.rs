@@ -151,10 +151,10 @@ pub(crate) async fn finished_jobs_are_removed_with_all_that_belongs_to_them(kit:
     let before = kit.now().await.plus_millis(1);
     let owners = kit.owned.as_slice();
     let remove = async |states: &[JobState], queue, limit| {
-        kit.store.remove_finished(owners, before, states, queue, limit).await.expect("removes")
+        kit.store.remove_finished(owners, before, states, queue, None, limit).await.expect("removes")
     };
     let early = kit.view(done).await.created_at;
-    let none = kit.store.remove_finished(owners, early, &[JobState::Completed], None, 10).await;
+    let none = kit.store.remove_finished(owners, early, &[JobState::Completed], None, None, 10).await;
     assert_eq!(none.expect("removes"), 0, "they ended later");
     assert_eq!(remove(&[JobState::Completed], Some(Q), 10).await, 1, "the one that another waits for stays");
     assert!(kit.store.job(done).await.expect("reads").is_none());
@@ -166,9 +166,9 @@ pub(crate) async fn finished_jobs_are_removed_with_all_that_belongs_to_them(kit:
     assert_eq!(kit.all_jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [parent, waiting, live]);
     kit.run(Q, waiting, completed()).await;
     let before = kit.now().await.plus_millis(1);
-    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, 1).await;
+    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, None, 1).await;
     assert_eq!(removed.expect("removes"), 1, "no more than the limit");
-    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, 9).await;
+    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, None, 9).await;
     assert_eq!(removed.expect("removes"), 1);
     assert_eq!(kit.all_jobs().await.len(), 1);
     kit.check().await;
@@ -181,7 +181,7 @@ pub(crate) async fn only_an_owner_removes(kit: Kit) {
     let next = kit.again(false).await;
     let by = async |kit: &Kit| {
         let states = [JobState::Completed];
-        kit.store.remove_finished(&kit.owned, before, &states, None, 10).await.expect("removes")
+        kit.store.remove_finished(&kit.owned, before, &states, None, None, 10).await.expect("removes")
     };
     assert_eq!(by(&kit).await, 0, "a former owner removes nothing");
     assert_eq!(by(&next).await, 1);

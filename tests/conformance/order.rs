@@ -89,7 +89,7 @@ pub(crate) async fn deferred_jobs_are_found_by_their_time(kit: Kit) {
     let window = async |after: Timestamp, until: Timestamp, limit: i64| {
         let shard = ShardId::of_queue(Q);
         let keys = kit.store.deferred(shard, Q, 5, after, until, limit).await.expect("reads");
-        keys.into_iter().map(|key| (key.run_at, key.job)).collect::<Vec<_>>()
+        keys.into_iter().map(|key| (key.key.run_at, key.key.job)).collect::<Vec<_>>()
     };
     let end = base.plus_millis(HOUR_MS);
     assert_eq!(window(base, end, 10).await, at);

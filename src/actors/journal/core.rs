@@ -45,7 +45,7 @@ async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
             let mut results = results.into_iter();
             for mut entry in entries.drain(..) {
                 if let Some(barrier) = entry.barrier.take() {
-                    drop(barrier.send(()));
+                    let _gone = barrier.send(());
                 } else if let Some(result) = results.next() {
                     entry.answer(outcome_of(result));
                 }
@@ -57,7 +57,7 @@ async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
             tracing::warn!(%error, ops = ops.len(), "a batch was not written");
             for mut entry in entries.drain(..) {
                 match entry.barrier.take() {
-                    Some(barrier) => drop(barrier.send(())),
+                    Some(barrier) => { let _gone = barrier.send(()); }
                     None => entry.answer(Err(ask_error(&error))),
                 }
             }

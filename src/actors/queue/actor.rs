@@ -285,6 +285,7 @@ impl QueueState {
 
     /// Reads the counts anew, if they are in doubt and nothing is under way.
     fn recount(&mut self) {
+        self.is_count_doubtful |= self.core.take_count_doubt();
         if !self.is_count_doubtful || self.core.in_journal() > 0 || self.submits_in_journal > 0 {
             return;
         }

@@ -10,6 +10,7 @@ use crate::{
         queue::{
             LEASE_SUPERVISORS, QueueActor, QueueArgs, core::CoreConfig, handle::QueueHandle,
             messages::QueueOp,
+            window::WINDOW_MAX,
         },
         runtime::{ChildSpec, Exit, GiveUp, SupervisorSpec},
         worker::Sessions,
@@ -50,7 +51,13 @@ pub(super) fn queue_spec(parts: &QueueParts, queue: &QueueHandle, owner: ShardEp
     }
     let args = QueueArgs {
         handle: queue.clone(),
-        config: CoreConfig { queue: name, owner, retry: parts.retry, lease_ttl_ms: parts.lease_ttl_ms },
+        config: CoreConfig {
+            queue: name,
+            owner,
+            retry: parts.retry,
+            lease_ttl_ms: parts.lease_ttl_ms,
+            window_max: WINDOW_MAX,
+        },
         store: parts.store.clone(),
         journal: parts.journal.clone(),
         clock: parts.clock.clone(),

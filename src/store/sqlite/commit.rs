@@ -9,7 +9,7 @@ use std::{collections::HashSet, future::Future, pin::Pin, time::Duration};
 use sqlx::SqliteConnection;
 use tokio::time::timeout;
 
-use super::{batch::Batch, cancel, end, error::store_error, grant, inbox, retry, submit, wake, writer};
+use super::{batch::Batch, cancel, end, error::store_error, gate, grant, inbox, retry, submit, wake, writer};
 use crate::{
     domain::{ShardEpoch, Timestamp},
     store::{CommitError, Op, OpResult, Settled, StoreError, UnknownCommit},
@@ -133,6 +133,8 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
             Op::Cancel(op) => kinds.cancels.push((index, op)),
             Op::Retry(op) => kinds.retries.push((index, op)),
             Op::Inbox(op) => kinds.inboxes.push((index, op)),
+            Op::Park(op) => kinds.parks.push((index, op)),
+            Op::Unpark(op) => kinds.unparks.push((index, op)),
         }
     }
     let mut ended = wake::Ended::default();
@@ -143,6 +145,8 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
     retry::run(&mut batch, &kinds.retries, &mut results).await?;
     wake::run(&mut batch, ended, &mut results).await?;
     inbox::run(&mut batch, &kinds.inboxes, &mut results).await?;
+    gate::park(&mut batch, &kinds.parks, &mut results).await?;
+    gate::unpark(&mut batch, &kinds.unparks, &mut results).await?;
     batch.finish().await?;
 
     let unanswered = || OpResult::Refused("the operation was not answered".to_owned());
@@ -157,6 +161,8 @@ struct Kinds<'o> {
     cancels: Vec<(usize, &'o crate::store::ops::CancelOp)>,
     retries: Vec<(usize, &'o crate::store::ops::RetryOp)>,
     inboxes: Vec<(usize, &'o crate::store::ops::InboxOp)>,
+    parks: Vec<(usize, &'o crate::store::ops::ParkOp)>,
+    unparks: Vec<(usize, &'o crate::store::ops::UnparkOp)>,
 }
 
 /// Finds out whether a batch whose commit was not answered happened. If it did not, a batch number is

@@ -288,8 +288,8 @@ fn give_back(batch: &mut Batch<'_>, writes: &mut Writes, op: &EndOp, lease: &Lea
         .int(lease.granted_at.0)
         .int(now.millis_since(lease.granted_at).max(0))
         .int(now.0);
-    let entry =
-        LiveEntry { job: op.job, queue: lease.queue.clone(), state, priority: lease.priority, run_at };
+    let (queue, kind) = (lease.queue.clone(), lease.kind.clone());
+    let entry = LiveEntry { job: op.job, queue, kind, state, priority: lease.priority, run_at };
     Ended { state, at: now, seq, entry: Some(entry), wakes: Vec::new() }
 }
 

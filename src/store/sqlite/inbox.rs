@@ -129,7 +129,7 @@ async fn born(
             continue;
         };
         if live.shard == shard {
-            taken.born.push(entry(id, live));
+            taken.born.push(entry(&stored.parts.job, live));
         } else {
             forwarded.row().int(live.shard.0).int(BORN).id(id).int(batch.now.0);
         }
@@ -232,7 +232,7 @@ fn settle_child(
         let count = i64::try_from(waits_for.len()).map_err(|_| unreadable("number of dependencies"))?;
         move_row(moves, id, &live, stored.last_seq, count, batch.now);
         if let Some(reason) = live.blocked_reason.clone().filter(|reason| told.as_ref() != Some(reason)) {
-            taken.stuck.push((entry(id, &live), reason));
+            taken.stuck.push((entry(&stored.parts.job, &live), reason));
         }
         return Ok(());
     }
@@ -241,6 +241,6 @@ fn settle_child(
     let seq = stored.last_seq + 1;
     batch.event(id, seq, EventKind::Unblocked, live.state, batch.now, None, None);
     move_row(moves, id, &live, seq, 0, batch.now);
-    taken.unblocked.push(entry(id, &live));
+    taken.unblocked.push(entry(&stored.parts.job, &live));
     Ok(())
 }

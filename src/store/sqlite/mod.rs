@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use super::{
     CommitError, Op, OpResult, Settled, Store, StoreError, UnknownCommit,
     read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
     },
 };
 use crate::domain::{
@@ -39,6 +39,7 @@ mod batch;
 mod cancel;
 mod commit;
 mod end;
+mod gate;
 mod error;
 mod generation;
 mod grant;
@@ -259,7 +260,7 @@ impl Store for SqliteStore {
         after: Option<ReadyKey>,
         now: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError> {
+    ) -> Result<Vec<ReadyRow>, StoreError> {
         queues::ready(&self.readers, queues::Place { shard, queue, priority }, after, now, limit).await
     }
 
@@ -271,7 +272,7 @@ impl Store for SqliteStore {
         after: Timestamp,
         until: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError> {
+    ) -> Result<Vec<ReadyRow>, StoreError> {
         queues::deferred(&self.readers, queues::Place { shard, queue, priority }, after, until, limit).await
     }
 
@@ -281,6 +282,10 @@ impl Store for SqliteStore {
 
     async fn leases(&self, shard: ShardId, queue: &str) -> Result<Vec<LeaseRow>, StoreError> {
         queues::leases(&self.readers, shard, queue).await
+    }
+
+    async fn gates(&self, shard: ShardId, queue: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        queues::gates(&self.readers, shard, queue).await
     }
 
     async fn inbox_shards(&self) -> Result<Vec<ShardId>, StoreError> {
@@ -340,9 +345,10 @@ impl Store for SqliteStore {
         before: Timestamp,
         states: &[JobState],
         queue: Option<&str>,
+        tenant: Option<&str>,
         limit: i64,
     ) -> Result<i64, StoreError> {
-        let which = remove::Finished { before, states, queue, limit };
+        let which = remove::Finished { before, states, queue, tenant, limit };
         write!(self, conn => remove::finished(conn, owners, which, now()).await)
     }
 

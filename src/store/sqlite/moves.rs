@@ -3,7 +3,7 @@
 use super::{batch::Batch, parts::Stored, rows::Rows};
 use crate::{
     domain::{EventKind, JobId, JobState, Timestamp},
-    store::{assemble::LiveRow, ops::LiveEntry},
+    store::{assemble::{JobRow, LiveRow}, ops::LiveEntry},
 };
 
 /// Sets all of a live row that such a move may change.
@@ -72,10 +72,11 @@ pub(super) fn move_row(
 }
 
 /// A live row as its owner needs to know it.
-pub(super) fn entry(job: JobId, live: &LiveRow) -> LiveEntry {
+pub(super) fn entry(job: &JobRow, live: &LiveRow) -> LiveEntry {
     LiveEntry {
-        job,
+        job: job.id,
         queue: live.queue.clone(),
+        kind: job.kind.clone(),
         state: live.state,
         priority: live.priority,
         run_at: live.run_at,

@@ -7,7 +7,7 @@ use crate::{
     domain::{BootId, Fence, JobOptions, SessionId, ShardId, Timestamp, WorkerId},
     store::{
         StoreError,
-        read::{LeaseRow, QueueRow, ReadyKey},
+        read::{LeaseRow, QueueRow, ReadyKey, ReadyRow},
     },
 };
 
@@ -26,14 +26,14 @@ const QUEUES: &str = "
     order by 1, 2";
 
 const READY: &str = "
-    select run_at, id from job_live
+    select run_at, id, kind, state from job_live
     where shard = ?1 and queue = ?2 and priority = ?3 and gate is null and state <> 3
       and run_at <= ?4 and (run_at, id) > (?5, ?6)
       and not exists (select 1 from lease where lease.job_id = job_live.id)
     order by run_at, id limit ?7";
 
 const DEFERRED: &str = "
-    select run_at, id from job_live
+    select run_at, id, kind, state from job_live
     where shard = ?1 and queue = ?2 and priority = ?3 and gate is null and state <> 3
       and state in (1, 2, 4) and run_at > ?4 and run_at <= ?5
       and not exists (select 1 from lease where lease.job_id = job_live.id)
@@ -44,6 +44,10 @@ const DUE: &str = "
     where shard = ?1 and queue = ?2 and gate is null and state in (1, 2, 4) and run_at <= ?3
       and not exists (select 1 from lease where lease.job_id = job_live.id)
     group by state";
+
+const GATES: &str = "
+    select gate, count(*) from job_live
+    where shard = ?1 and queue = ?2 and gate is not null group by gate order by gate";
 
 const LEASES: &str = "
     select lease.job_id, lease.queue, lease.fence, lease.attempt, lease.worker, lease.session, lease.boot,
@@ -67,6 +71,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("ready", READY),
     ("deferred", DEFERRED),
     ("due", DUE),
+    ("gates", GATES),
     ("leases", LEASES),
     ("inbox shards", INBOX_SHARDS),
 ];
@@ -109,7 +114,7 @@ pub(super) async fn ready(
     after: Option<ReadyKey>,
     now: Timestamp,
     limit: i64,
-) -> Result<Vec<ReadyKey>, StoreError> {
+) -> Result<Vec<ReadyRow>, StoreError> {
     // Before the first: no time is as early.
     let (run_at, id) =
         after.map_or((i64::MIN, Vec::new()), |key| (key.run_at.0, key.job.0.as_bytes().to_vec()));
@@ -121,12 +126,27 @@ pub(super) async fn ready(
         .bind(run_at)
         .bind(id)
         .bind(limit);
-    query.fetch_all(pool).await.map_err(store_error)?.iter().map(key).collect()
+    query.fetch_all(pool).await.map_err(store_error)?.iter().map(ready_row).collect()
 }
 
-fn key(row: &sqlx::sqlite::SqliteRow) -> Result<ReadyKey, StoreError> {
+fn ready_row(row: &sqlx::sqlite::SqliteRow) -> Result<ReadyRow, StoreError> {
     let mut cols = Cols::of(row);
-    Ok(ReadyKey { run_at: cols.time()?, job: cols.job()? })
+    let key = ReadyKey { run_at: cols.time()?, job: cols.job()? };
+    Ok(ReadyRow { key, kind: cols.get()?, state: cols.state()? })
+}
+
+/// The gates of a queue, with how many jobs each holds.
+pub(super) async fn gates(
+    pool: &SqlitePool,
+    shard: ShardId,
+    queue: &str,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let rows = sqlx::query(GATES).bind(shard.0).bind(queue).fetch_all(pool).await.map_err(store_error)?;
+    let read = |row| {
+        let mut cols = Cols::of(row);
+        Ok((cols.get()?, cols.get()?))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The jobs that become ready in a time.
@@ -136,7 +156,7 @@ pub(super) async fn deferred(
     after: Timestamp,
     until: Timestamp,
     limit: i64,
-) -> Result<Vec<ReadyKey>, StoreError> {
+) -> Result<Vec<ReadyRow>, StoreError> {
     let query = sqlx::query(DEFERRED)
         .bind(place.shard.0)
         .bind(place.queue)
@@ -144,7 +164,7 @@ pub(super) async fn deferred(
         .bind(after.0)
         .bind(until.0)
         .bind(limit);
-    query.fetch_all(pool).await.map_err(store_error)?.iter().map(key).collect()
+    query.fetch_all(pool).await.map_err(store_error)?.iter().map(ready_row).collect()
 }
 
 /// How many deferred jobs are due, by their stored state.

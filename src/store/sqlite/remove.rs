@@ -23,8 +23,9 @@ const REMOVABLE: &str = "
       and o.state in (select value from json_each(?2))
       and o.shard in (select value from json_each(?3))
       and (?4 is null or o.queue = ?4)
+      and (?5 is null or o.tenant = ?5)
       and not exists (select 1 from dependency d join job_live l on l.id = d.child where d.parent = o.job_id)
-    order by o.finished_at limit ?5";
+    order by o.finished_at limit ?6";
 
 const EVENTS: &str = "delete from event where job_id in (select unhex(value ->> 0) from json_each(?1))";
 const ATTEMPTS: &str = "delete from attempt where job_id in (select unhex(value ->> 0) from json_each(?1))";
@@ -66,6 +67,7 @@ pub(super) struct Finished<'a> {
     pub(super) before: Timestamp,
     pub(super) states: &'a [JobState],
     pub(super) queue: Option<&'a str>,
+    pub(super) tenant: Option<&'a str>,
     pub(super) limit: i64,
 }
 
@@ -87,6 +89,7 @@ pub(super) async fn finished(
         .bind(serde_json::to_string(&states).unwrap_or_default())
         .bind(serde_json::to_string(&held).unwrap_or_default())
         .bind(which.queue)
+        .bind(which.tenant)
         .bind(which.limit)
         .fetch_all(&mut *batch.conn)
         .await

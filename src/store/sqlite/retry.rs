@@ -82,7 +82,7 @@ fn retry(batch: &mut Batch<'_>, writes: &mut Writes, stored: Stored) -> Retried 
         live_again(writes, &stored, &live, seq, batch);
     }
     batch.event(id, seq, EventKind::Retried, JobState::Queued, batch.now, None, None);
-    Retried::Done { entry: entry(id, &live), from }
+    Retried::Done { entry: entry(&stored.parts.job, &live), from }
 }
 
 /// A live row from an outcome: attempts and deaths anew, the fence goes on.

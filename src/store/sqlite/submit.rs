@@ -138,11 +138,12 @@ async fn repeat(
 fn stored_entry(stored: &Stored, batch: &Batch<'_>) -> LiveEntry {
     let job = &stored.parts.job;
     match (&stored.parts.live, &stored.parts.lease) {
-        (Some(live), None) => entry(job.id, live),
+        (Some(live), None) => entry(job, live),
         // It was granted or has ended since: not to be dispatched by this answer.
         _ => LiveEntry {
             job: job.id,
             queue: job.queue.clone(),
+            kind: job.kind.clone(),
             state: stored.state(batch.now),
             priority: job.priority,
             run_at: job.run_at,

@@ -201,7 +201,8 @@ fn made(
     created_at: Timestamp,
     blocked_reason: Option<String>,
 ) -> Submitted {
-    let entry = LiveEntry { job: job.id, queue: job.queue.clone(), state, priority: job.priority, run_at };
+    let (queue, kind) = (job.queue.clone(), job.kind.clone());
+    let entry = LiveEntry { job: job.id, queue, kind, state, priority: job.priority, run_at };
     Submitted::Made { entry, created_at, blocked_reason }
 }
 

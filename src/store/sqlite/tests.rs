@@ -10,6 +10,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         cancel::STATEMENTS,
         commit::STATEMENTS,
         end::STATEMENTS,
+        gate::STATEMENTS,
         generation::STATEMENTS,
         grant::STATEMENTS,
         graph::STATEMENTS,

@@ -43,6 +43,10 @@ impl QueueCore {
     fn pick(&self, priority: i16, has_credit: bool) -> Pick {
         let index = usize::try_from(priority).unwrap_or(0);
         for (key, kind) in self.windows[index].iter().take(LOOKAHEAD_MAX) {
+            if self.in_journal.contains_key(&key.job) {
+                // It is being canceled or retried: that is decided first.
+                continue;
+            }
             let able = self.sessions.iter().filter(|(_, session)| session.handles(kind));
             let mut is_handled = false;
             let mut best: Option<(usize, SessionId)> = None;
@@ -68,6 +72,7 @@ impl QueueCore {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.credits -= 1;
         let worker = session.info.worker.clone();
+        self.note_left(key.job);
         self.grant_counter = self.grant_counter.wrapping_add(1);
         let floor = Fence::floor(self.config.owner.epoch, self.grant_counter);
         self.in_journal.insert(key.job, InJournal::Grant { session: id, key, priority, kind });
@@ -78,6 +83,8 @@ impl QueueCore {
     pub fn granted(&mut self, granted: Box<Granted>, now: Now, out: &mut Vec<Effect>) {
         let job = granted.job;
         let Some(InJournal::Grant { session, .. }) = self.in_journal.remove(&job) else { return };
+        // Whether it was seen to become due, or was read as due, decides how it was counted.
+        self.is_count_doubtful |= granted.from.is_deferred();
         let Some(worker) = self.sessions.get(&session).map(|session| session.info.worker.clone()) else {
             // The session ended while the commit was under way: nobody has seen the job.
             self.count(JobState::Queued, -1);
@@ -143,6 +150,13 @@ impl QueueCore {
         matches!(self.in_journal.get(&job), Some(InJournal::Grant { .. }))
     }
 
+    /// A job has left its place: a reading under way may still bring it.
+    pub(super) fn note_left(&mut self, job: JobId) {
+        if self.loading_deferred.is_some() {
+            self.left_while_loading.insert(job);
+        }
+    }
+
     fn refund(&mut self, session: SessionId) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.credits += 1;
@@ -183,6 +197,7 @@ impl QueueCore {
 
     fn park(&mut self, key: ReadyKey, priority: i16, out: &mut Vec<Effect>) {
         let Some(kind) = self.window(priority).take(key) else { return };
+        self.note_left(key.job);
         let parked = self.parking.entry(kind.clone()).or_default();
         parked.push((key, priority));
         if parked.len() >= PARK_MAX {
@@ -193,7 +208,7 @@ impl QueueCore {
     fn flush_parking(&mut self, out: &mut Vec<Effect>) {
         for (kind, jobs) in std::mem::take(&mut self.parking) {
             for (key, _) in &jobs {
-                self.in_journal.insert(key.job, InJournal::Other);
+                self.in_journal.insert(key.job, InJournal::Park);
             }
             let op = ParkOp {
                 owner: self.config.owner,

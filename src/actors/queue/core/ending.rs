@@ -13,7 +13,7 @@ impl QueueCore {
         tag: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+        if self.is_busy(job) {
             let waiting = Waiting::Report { session, fence, report, tag };
             self.waiting.entry(job).or_default().push_back(waiting);
             return;
@@ -101,7 +101,7 @@ impl QueueCore {
         let (failures, session) = (lease.actor_failures, lease.session);
         if failures < ACTOR_FAILURES_MAX {
             out.push(Effect::Restart(job, fence, session));
-        } else if !self.in_journal.contains_key(&job) && !self.unended_ops.contains_key(&job) {
+        } else if !self.is_busy(job) {
             let message = format!("its actor ended {failures} times; the last: {why}");
             let error = AttemptError { error_type: "poison".into(), message, stack_trace: None };
             self.write_end(job, fence, EndKind::RecoveredFailed { error }, None, out);
@@ -152,11 +152,11 @@ impl QueueCore {
 
     /// Cancels a job.
     pub fn cancel(&mut self, job: JobId, reason: String, tag: Option<u64>, out: &mut Vec<Effect>) {
-        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+        if self.is_busy(job) {
             self.waiting.entry(job).or_default().push_back(Waiting::Cancel { reason, tag });
             return;
         }
-        self.in_journal.insert(job, InJournal::Other);
+        self.in_journal.insert(job, InJournal::Interference);
         out.push(Effect::Write(Write::Cancel { job, reason }, tag));
     }
 
@@ -188,11 +188,11 @@ impl QueueCore {
 
     /// Runs a job again now.
     pub fn retry(&mut self, job: JobId, tag: Option<u64>, out: &mut Vec<Effect>) {
-        if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+        if self.is_busy(job) {
             self.waiting.entry(job).or_default().push_back(Waiting::Retry { tag });
             return;
         }
-        self.in_journal.insert(job, InJournal::Other);
+        self.in_journal.insert(job, InJournal::Interference);
         out.push(Effect::Write(Write::Retry { job }, tag));
     }
 
@@ -218,16 +218,21 @@ impl QueueCore {
 
     /// Takes a waiting job out of memory; the state it was counted under.
     fn forget_place(&mut self, job: JobId) -> Option<JobState> {
+        self.note_left(job);
         if self.windows.iter_mut().any(|window| window.remove_job(job)) {
             return Some(JobState::Queued);
         }
-        let key = self.deferred.keys().find(|key| key.job == job).copied()?;
+        let Some(key) = self.deferred.keys().find(|key| key.job == job).copied() else {
+            // It was not in memory: whether it was counted as due is not known.
+            self.is_count_doubtful = true;
+            return None;
+        };
         self.deferred.remove(&key).map(|(_, _, state)| state)
     }
 
     /// What waited for the job's op in the journal gets its turn.
     pub(super) fn next_waiting(&mut self, job: JobId, out: &mut Vec<Effect>) {
-        while !self.in_journal.contains_key(&job) {
+        while !self.is_busy(job) {
             let Some(waiting) = self.waiting.get_mut(&job) else { break };
             let Some(next) = waiting.pop_front() else {
                 self.waiting.remove(&job);

@@ -27,7 +27,7 @@ impl QueueCore {
 
     /// Puts a live job where it waits.
     pub(super) fn place(&mut self, entry: LiveEntry, now: Now) {
-        if self.in_journal.contains_key(&entry.job) || self.leases.get(entry.job).is_some() {
+        if self.is_away(entry.job) {
             // A load has read it before this came, and it has moved on since.
             return;
         }
@@ -38,6 +38,7 @@ impl QueueCore {
             JobState::Scheduled | JobState::Retrying | JobState::Throttled => {
                 // While a read of the near future is under way, it may have missed this one.
                 let covered = self.horizon.max(self.loading_deferred);
+                self.left_while_loading.remove(&entry.job);
                 if covered.is_some_and(|until| entry.run_at <= until) {
                     self.deferred.insert(key, (entry.priority, kind, entry.state));
                 }
@@ -65,7 +66,7 @@ impl QueueCore {
         let held: Vec<_> = self
             .leases
             .iter()
-            .filter(|(job, lease)| lease.session == id && !self.in_journal.contains_key(job))
+            .filter(|(job, lease)| lease.session == id && !self.is_busy(*job))
             .map(|(job, lease)| (job, lease.fence))
             .collect();
         for (job, fence) in held {
@@ -92,8 +93,7 @@ impl QueueCore {
     pub fn undelivered(&mut self, jobs: &[(JobId, Fence)], out: &mut Vec<Effect>) {
         for (job, fence) in jobs {
             if self.leases.get(*job).is_some_and(|lease| lease.fence == *fence)
-                && !self.in_journal.contains_key(job)
-                && !self.unended_ops.contains_key(job)
+                && !self.is_busy(*job)
             {
                 self.give_back(*job, *fence, "undelivered", out);
             }
@@ -127,9 +127,9 @@ impl QueueCore {
         // what is being leased, or was found leased since, must not come in a second time.
         let is_complete = rows.len() < limit;
         let read_to = rows.last().map(|row| row.key);
-        rows.retain(|row| {
-            !self.in_journal.contains_key(&row.key.job) && self.leases.get(row.key.job).is_none()
-        });
+        rows.retain(|row| !self.is_away(row.key.job));
+        // They became due unseen, or were seen and fell out of memory again.
+        self.is_count_doubtful |= rows.iter().any(|row| row.state.is_deferred());
         let mut types = std::mem::take(&mut self.types);
         let intern = |kind: &str| Self::intern(&mut types, kind);
         self.window(priority).finish_refill(after, rows, read_to, is_complete, intern);
@@ -152,12 +152,11 @@ impl QueueCore {
         out: &mut Vec<Effect>,
     ) {
         self.loading_deferred = None;
+        let left = std::mem::take(&mut self.left_while_loading);
         self.horizon = Some(until);
         for (priority, row) in rows {
-            if row.key.run_at > until
-                || self.in_journal.contains_key(&row.key.job)
-                || self.leases.get(row.key.job).is_some()
-            {
+            let job = row.key.job;
+            if row.key.run_at > until || self.is_away(job) || left.contains(&job) {
                 continue;
             }
             let kind = Self::intern(&mut self.types, &row.kind);
@@ -175,6 +174,7 @@ impl QueueCore {
     /// The near future could not be read; the next tick asks again.
     pub fn deferred_failed(&mut self) {
         self.loading_deferred = None;
+        self.left_while_loading.clear();
         if let Some(horizon) = self.horizon {
             let _ = self.deferred.split_off(&ReadyKey {
                 run_at: Timestamp(horizon.0.saturating_add(1)),
@@ -203,8 +203,8 @@ impl QueueCore {
         if self.loading_deferred.is_some() || self.horizon.is_some_and(|horizon| horizon > near) {
             return;
         }
-        // Before the first reading everything due is found by the windows: they read up to now.
-        let after = self.horizon.unwrap_or(now.store);
+        // What is due before the first reading is found by the windows: they read up to their now.
+        let after = *self.horizon.get_or_insert(now.store);
         let until = now.store.plus_millis(DEFER_HORIZON_MS);
         self.loading_deferred = Some(until);
         out.push(Effect::LoadDeferred { after, until });

@@ -199,7 +199,10 @@ pub struct Happened {
 enum InJournal {
     Grant { session: SessionId, key: ReadyKey, priority: i16, kind: Arc<str> },
     End { fence: Fence, kind: EndKind },
-    Other,
+    /// A cancel or retry: the job keeps its place in memory until it is known what that did.
+    Interference,
+    /// It was taken out of memory to be put behind a gate.
+    Park,
 }
 
 #[derive(Debug)]
@@ -233,6 +236,8 @@ pub struct CoreConfig {
     pub retry: RetryPolicy,
     /// How long a lease lasts without a renewal.
     pub lease_ttl_ms: u64,
+    /// The most entries of a priority kept in memory: [`WINDOW_MAX`](super::window::WINDOW_MAX).
+    pub window_max: usize,
 }
 
 /// A queue's decisions and its hot state.
@@ -244,6 +249,8 @@ pub struct QueueCore {
     /// What becomes due up to here is in `deferred`.
     horizon: Option<Timestamp>,
     loading_deferred: Option<Timestamp>,
+    /// Jobs that left while the near future was read: the reading may not have seen that.
+    left_while_loading: HashSet<JobId>,
     leases: LeaseTable,
     sessions: HashMap<SessionId, Session>,
     in_journal: HashMap<JobId, InJournal>,
@@ -257,6 +264,7 @@ pub struct QueueCore {
     gates: BTreeMap<String, i64>,
     opening: HashSet<String>,
     parking: HashMap<Arc<str>, Vec<(ReadyKey, i16)>>,
+    is_count_doubtful: bool,
     paused: bool,
     granting: bool,
     grant_counter: u32,
@@ -272,11 +280,12 @@ impl QueueCore {
     #[must_use]
     pub fn new(config: CoreConfig, seed: u64) -> Self {
         Self {
+            windows: std::array::from_fn(|_| Window::new(config.window_max)),
             config,
-            windows: Default::default(),
             deferred: BTreeMap::new(),
             horizon: None,
             loading_deferred: None,
+            left_while_loading: HashSet::new(),
             leases: LeaseTable::default(),
             sessions: HashMap::new(),
             in_journal: HashMap::new(),
@@ -289,6 +298,7 @@ impl QueueCore {
             gates: BTreeMap::new(),
             opening: HashSet::new(),
             parking: HashMap::new(),
+            is_count_doubtful: false,
             paused: false,
             granting: true,
             grant_counter: 0,
@@ -343,6 +353,12 @@ impl QueueCore {
     #[must_use]
     pub fn counts(&self) -> &[i64; 9] {
         &self.counts
+    }
+
+    /// Whether a job may have been counted twice or under a state it has left since the last question: how
+    /// many wait for their time and how many are due is read anew when nothing is under way.
+    pub fn take_count_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.is_count_doubtful)
     }
 
     /// Sets the counts to what was read while nothing was under way.
@@ -400,7 +416,7 @@ impl QueueCore {
         self.become_due(now);
         self.load_deferred(now, out);
         for (job, fence) in self.leases.tick(now.mono_ms) {
-            if self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job) {
+            if self.is_busy(job) {
                 // It is being ended or canceled: what is under way decides. Look again soon.
                 self.leases.postpone(job, fence, now.mono_ms + 1_000);
             } else {
@@ -427,6 +443,18 @@ impl QueueCore {
         let kind: Arc<str> = kind.into();
         types.insert(kind.clone());
         kind
+    }
+
+    /// Whether a job is on its way to a worker, with one, or on its way back: it has no place among those
+    /// that wait, whatever a reading says.
+    fn is_away(&self, job: JobId) -> bool {
+        self.leases.get(job).is_some()
+            || self.in_journal.get(&job).is_some_and(|op| !matches!(op, InJournal::Interference))
+    }
+
+    /// Whether an op of the job is in the journal, or is to be tried again: the next one waits.
+    fn is_busy(&self, job: JobId) -> bool {
+        self.in_journal.contains_key(&job) || self.unended_ops.contains_key(&job)
     }
 
     fn count(&mut self, state: JobState, by: i64) {
