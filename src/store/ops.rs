@@ -400,6 +400,8 @@ pub enum OpResult {
     Inbox(InboxTaken),
     /// The shard is no longer owned under this epoch: nothing was written, step down.
     FenceLost(ShardId),
+    /// The store refused this operation alone; nothing was written for it.
+    Refused(String),
 }
 
 /// A lease that was ended.
