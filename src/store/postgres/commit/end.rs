@@ -31,7 +31,7 @@ const END: &str = "with gone as (
                   error_message, stack_trace),
           lease e
     where l.id = w.id and l.shard = w.shard and e.job_id = w.id and e.fence = w.fence
-    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count,
+    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
               l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
               w.error_type, w.error_message, w.stack_trace
 ), ended as (
@@ -39,10 +39,10 @@ const END: &str = "with gone as (
     returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
-       replay_count, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
        error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
-       replay_count, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
        error_type, error_message, stack_trace, result::json
 from ended
 returning job_id, event_seq, shard, queue";
@@ -57,7 +57,7 @@ const END: &str = "with gone as (
                   error_message, stack_trace),
           lease e
     where l.id = w.id and l.shard = w.shard and e.job_id = w.id
-    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count,
+    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
               l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
               w.error_type, w.error_message, w.stack_trace
 ), ended as (
@@ -65,17 +65,17 @@ const END: &str = "with gone as (
     returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
-       replay_count, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
        error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
-       replay_count, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
        error_type, error_message, stack_trace, result::json
 from ended
 returning job_id, event_seq, shard, queue";
 
 /// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
-const DEAD_LETTER: &str = "insert into dead_letter (job_id, failed_at, replay_count, shard, queue)
-select o.job_id, o.finished_at, o.replay_count, o.shard, o.queue
+const DEAD_LETTER: &str = "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue)
+select o.job_id, o.finished_at, o.last_replayed_at, o.replay_count, o.shard, o.queue
 from outcome o
 where o.job_id = any($1)
 order by o.job_id

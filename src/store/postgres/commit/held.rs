@@ -24,8 +24,8 @@ const LOCK_LETTERS_SHARED: &str =
     "select from dead_letter where job_id = any($1) order by job_id for key share";
 
 /// Reads live rows and their leases. The locks are held already: this snapshot is behind them.
-const LOAD: &str = "select l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.state, l.gate, l.attempt,
-       l.fence, l.event_seq, l.blocked_on, l.blocked_reason, l.deaths, l.replay_count, l.last_error,
+const LOAD: &str = "select l.id, l.shard, l.queue, l.priority, l.run_at, l.state, l.gate, l.attempt,
+       l.fence, l.event_seq, l.blocked_on, l.blocked_reason, l.deaths, l.last_error,
        l.last_worker, l.last_started_at, l.execution_ms,
        e.fence, e.attempt, e.worker, e.granted_at, e.cancel_requested, e.started_seq, e.event_seq, e.due_at
 from job_live l
@@ -64,8 +64,6 @@ pub(super) struct Held {
     pub(super) id: JobId,
     pub(super) shard: ShardId,
     pub(super) queue: String,
-    pub(super) kind: String,
-    pub(super) tenant: String,
     pub(super) priority: i16,
     pub(super) run_at: Timestamp,
     pub(super) state: JobState,
@@ -76,7 +74,6 @@ pub(super) struct Held {
     pub(super) blocked_on: i32,
     pub(super) blocked_reason: Option<String>,
     pub(super) deaths: i32,
-    pub(super) replay_count: i32,
     pub(super) last_error: Option<String>,
     pub(super) last_worker: Option<String>,
     pub(super) last_started_at: Option<Timestamp>,
@@ -103,8 +100,6 @@ impl Held {
             id: columns.job()?,
             shard: columns.shard()?,
             queue: columns.next()?,
-            kind: columns.next()?,
-            tenant: columns.next()?,
             priority: columns.next()?,
             run_at: columns.time()?,
             state: columns.state()?,
@@ -115,7 +110,6 @@ impl Held {
             blocked_on: columns.next()?,
             blocked_reason: columns.next()?,
             deaths: columns.next()?,
-            replay_count: columns.next()?,
             last_error: columns.next()?,
             last_worker: columns.next()?,
             last_started_at: columns.time_or_none()?,

@@ -267,7 +267,8 @@ fn repeat(job: JobId, seq: i64, state: JobState, at: Timestamp) -> Event {
     Event { job, seq, at, kind: EventKind::DuplicateSuppressed, state, who: None, metadata: None }
 }
 
-async fn finished(
+/// How finished jobs ended, with the newest `seq` of each timeline; their outcomes stay locked.
+pub(super) async fn finished(
     batch: &mut Batch<'_>,
     jobs: impl Iterator<Item = &Uuid>,
 ) -> Result<BTreeMap<JobId, (JobState, i64)>, StoreError> {

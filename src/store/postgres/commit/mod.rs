@@ -24,6 +24,7 @@ mod submit;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub(super) use effects::{Effects, UPKEEP_LANE};
 pub(super) use lane::{Lane, settle};
 
 use super::{PostgresStore, error::{is_definite, store_error}};

@@ -11,6 +11,7 @@ use super::{
     },
     batch::{Batch, Placed, Results},
     end,
+    effects::Effects,
     held::{self, Held, HeldLease},
 };
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         ops::{AttemptError, EndKind, EndOp, Ended, OpResult},
     },
 };
-use super::effects::Effects;
 
 /// Ends leases whose fence holds.
 const RELEASE: &str = "delete from lease e
@@ -94,7 +94,7 @@ fn back(row: &mut Held, lease: &HeldLease, kind: &EndKind, now: Timestamp, effec
     match kind {
         EndKind::Retry { delay_ms, error } => {
             let told = failed(row, error);
-            row.run_at = now.plus_millis(*delay_ms);
+            row.run_at = now.plus_millis((*delay_ms).max(0));
             row.event(EventKind::Retrying, JobState::Retrying, now, who, told, effects);
         }
         EndKind::Recovered { error } => {
@@ -102,13 +102,15 @@ fn back(row: &mut Held, lease: &HeldLease, kind: &EndKind, now: Timestamp, effec
             row.deaths += 1;
             row.event(EventKind::Recovered, JobState::Retrying, now, who, told, effects);
             row.event(EventKind::Enqueued, JobState::Queued, now, None, None, effects);
+            row.run_at = row.run_at.min(now);
         }
         EndKind::Released { reason } => {
             let told = serde_json::json!({ "reason": clean(reason) }).to_string();
             row.event(EventKind::Enqueued, JobState::Queued, now, who, Some(told), effects);
+            row.run_at = row.run_at.min(now);
         }
         EndKind::Snoozed { delay_ms } => {
-            row.run_at = now.plus_millis(*delay_ms);
+            row.run_at = now.plus_millis((*delay_ms).max(0));
             row.event(EventKind::Scheduled, JobState::Scheduled, now, who, None, effects);
         }
         // Ends for good; they are written by `end`.

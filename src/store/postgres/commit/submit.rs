@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::{
     super::{error::store_error, rows::{Columns, times}},
     batch::{Batch, Placed, Results},
-    held,
     keys::{self, Keys, Said},
 };
 use crate::{

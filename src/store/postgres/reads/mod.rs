@@ -4,7 +4,7 @@ pub(super) mod graph;
 pub(super) mod inspect;
 pub(super) mod job;
 pub(super) mod list;
-mod parts;
+pub(super) mod parts;
 pub(super) mod queues;
 
 use sqlx::{PgConnection, Postgres, Transaction};
