@@ -7,6 +7,10 @@ mod conformance;
 mod support;
 
 #[cfg(test)]
+#[path = "store_postgres/bench.rs"]
+mod bench;
+
+#[cfg(test)]
 mod postgres {
     use std::sync::Arc;
 

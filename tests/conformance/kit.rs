@@ -97,6 +97,13 @@ impl Kit {
         Self { store, boot, owned: Arc::new(owned), grants: Arc::default() }
     }
 
+    /// Takes every shard again, as a next start would.
+    pub(crate) async fn again(&self, restored: bool) -> Self {
+        let boot = BootId::new();
+        let owned = self.store.acquire_all(boot, "127.0.0.1:1", restored).await.expect("acquires");
+        Self { boot, owned: Arc::new(owned), ..self.clone() }
+    }
+
     /// The ownership of a queue's shard.
     pub(crate) fn owner(&self, queue: &str) -> ShardEpoch {
         self.owner_of(ShardId::of_queue(queue))

@@ -62,11 +62,11 @@ async fn in_state(kit: &Kit, state: JobState) -> JobId {
         _ => kit.made(Q).await,
     };
     match state {
-        JobState::Retrying => drop(kit.run(Q, id, retry_after(HOUR_MS)).await),
-        JobState::Active => drop(kit.grant(Q, id).await),
-        JobState::Completed => drop(kit.run(Q, id, completed()).await),
-        JobState::Failed => drop(kit.run(Q, id, failed()).await),
-        JobState::Canceled => drop(kit.cancel(Q, id).await),
+        JobState::Retrying => _ = kit.run(Q, id, retry_after(HOUR_MS)).await,
+        JobState::Active => _ = kit.grant(Q, id).await,
+        JobState::Completed => _ = kit.run(Q, id, completed()).await,
+        JobState::Failed => _ = kit.run(Q, id, failed()).await,
+        JobState::Canceled => _ = kit.cancel(Q, id).await,
         _ => (),
     }
     assert_eq!(kit.state(id).await, state);

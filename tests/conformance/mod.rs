@@ -11,9 +11,15 @@
 //! conformance!(fresh);
 //! ```
 
+pub(crate) mod dependencies;
+pub(crate) mod fencing;
+pub(crate) mod keys;
 pub(crate) mod kit;
 pub(crate) mod life;
+pub(crate) mod lists;
 pub(crate) mod matrix;
+pub(crate) mod order;
+pub(crate) mod random;
 
 /// One test for each case of the suite.
 macro_rules! conformance {
@@ -42,6 +48,59 @@ macro_rules! conformance {
             matrix::cancel_and_retry_agree_with_the_transition_function,
             matrix::grants_agree_with_the_transition_function,
             matrix::ends_agree_with_the_transition_function,
+            fencing::fences_grow_over_grants_epochs_and_retries,
+            fencing::a_stale_end_writes_nothing_and_is_told_what_was_recorded,
+            fencing::the_same_end_again_is_told_that_it_is_recorded,
+            fencing::an_old_epoch_writes_nothing_but_the_other_shards_are_written,
+            fencing::births_need_no_epoch,
+            fencing::jobs_of_another_shard_are_not_touched,
+            fencing::taking_all_shards_raises_every_epoch,
+            fencing::a_restored_store_steps_over_its_lost_future,
+            fencing::epochs_stop_before_fences_would_be_inexact,
+            fencing::one_epoch_is_raised_once,
+            fencing::an_operation_the_store_refuses_fails_alone,
+            fencing::upkeep_changes_nothing_that_holds,
+            keys::a_repeat_is_answered_with_the_first_job,
+            keys::repeats_are_told_in_every_state_without_gaps,
+            keys::a_key_with_another_content_is_refused,
+            keys::keys_are_a_tenants_own,
+            keys::a_key_holds_over_its_window_while_its_job_lives,
+            keys::a_key_holds_for_its_window_after_its_job_ended,
+            keys::repeats_within_one_batch_are_the_first_ones,
+            keys::a_refused_first_leaves_its_key_to_the_second,
+            keys::concurrent_repeats_make_one_job,
+            keys::a_job_id_inserted_again_is_answered_again,
+            dependencies::a_child_runs_after_its_parent_and_gets_its_result,
+            dependencies::many_parents_are_all_waited_for_and_their_results_are_in_order,
+            dependencies::a_parent_that_completed_before_is_met_at_once,
+            dependencies::a_parent_that_failed_or_was_canceled_before_blocks_and_is_named,
+            dependencies::a_parent_that_fails_or_is_canceled_after_leaves_the_child_stuck,
+            dependencies::a_retried_parent_unlocks_its_children_later,
+            dependencies::a_canceled_dead_letter_is_told_to_tolerant_children,
+            dependencies::unknown_and_foreign_parents_are_refused,
+            dependencies::births_may_depend_on_one_another_and_are_announced,
+            dependencies::births_that_ended_or_run_are_not_announced_as_waiting,
+            dependencies::an_inbox_is_taken_in_steps,
+            dependencies::a_diamond_is_met_by_one_batch_and_by_two,
+            dependencies::a_parent_may_end_in_the_batch_that_makes_its_child,
+            dependencies::everything_of_a_life_may_be_in_one_batch,
+            dependencies::an_unblocked_job_still_waits_for_its_time,
+            dependencies::a_canceled_child_is_left_alone,
+            dependencies::a_graph_shows_everything_connected,
+            order::the_ready_order_is_priority_then_time_then_id,
+            order::ready_pages_have_no_gaps_or_repeats_while_jobs_are_added,
+            order::what_is_leased_blocked_or_not_yet_due_is_not_ready,
+            order::deferred_jobs_are_found_by_their_time,
+            order::counters_follow_every_move,
+            order::queues_are_told_by_shard,
+            lists::jobs_are_found_by_what_they_are,
+            lists::jobs_are_found_by_the_state_they_are_shown_in,
+            lists::jobs_are_found_by_a_part_of_their_text_in_any_case,
+            lists::pages_of_jobs_are_stable_while_jobs_are_added,
+            lists::finished_jobs_are_reported_in_the_order_they_were_made,
+            lists::finished_jobs_are_removed_with_all_that_belongs_to_them,
+            lists::only_an_owner_removes,
+            random::a_random_mix_keeps_every_invariant,
         }
     };
 }

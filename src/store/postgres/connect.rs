@@ -47,7 +47,8 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
 }
 
 /// A connection that writes. Its plans must not depend on statistics, which lag behind tables that fill
-/// and empty within a second: every journal statement is a nested loop over index lookups.
+/// and empty within a second: every journal statement is a nested loop over index look-ups. Planning anew
+/// for each batch costs a small batch more than running it.
 pub(super) fn journal(options: &PgConnectOptions, boot: Option<BootId>, role: &str) -> PgConnectOptions {
     let name = boot.map_or_else(|| format!("ganger {role}"), |boot| format!("ganger {role} {boot}"));
     options.clone().application_name(&name).statement_cache_capacity(200).options([

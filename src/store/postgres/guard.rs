@@ -148,7 +148,9 @@ pub(super) async fn acquire_all(
         return Err(StoreError::Refused(format!("the store has {shards} shards, this build needs {SHARDS}")));
     }
     if highest + step >= EPOCH_MAX {
-        return Err(StoreError::Refused(format!("an epoch is at {highest}: no more take-overs are possible")));
+        return Err(StoreError::Refused(format!(
+            "an epoch is at {highest}: no more take-overs are possible"
+        )));
     }
     run(&mut connection, sqlx::query(SEAL_ALL).bind(step)).await?;
     let raised = raise_all(&mut connection, step, boot, address).await?;
@@ -284,11 +286,8 @@ pub(super) async fn raise_epoch(
     }
     let mut connection = open(&journal(&store.options, Some(boot), "raise")).await?;
     run(&mut connection, sqlx::query(LOCK_PATIENCE).bind("5s")).await?;
-    let current: Option<i64> = sqlx::query_scalar(EPOCH)
-        .bind(shard.0)
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(store_error)?;
+    let current: Option<i64> =
+        sqlx::query_scalar(EPOCH).bind(shard.0).fetch_optional(&mut connection).await.map_err(store_error)?;
     if current != Some(seen.0) {
         return Ok(None);
     }
@@ -352,9 +351,7 @@ pub(super) async fn release(store: &PostgresStore) {
     }
 }
 
-async fn within(
-    call: impl Future<Output = Result<(), StoreError>>,
-) -> Result<(), StoreError> {
+async fn within(call: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
     match tokio::time::timeout(CONNECT_DEADLINE, call).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Unavailable("the server did not answer within 3 s".into())),

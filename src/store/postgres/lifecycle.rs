@@ -85,8 +85,7 @@ fn migration_error(error: MigrateError) -> StoreError {
 
 /// The store's clock.
 pub(super) async fn now(store: &PostgresStore) -> Result<Timestamp, StoreError> {
-    let now: DateTime<Utc> =
-        sqlx::query_scalar(NOW).fetch_one(&store.readers).await.map_err(store_error)?;
+    let now: DateTime<Utc> = sqlx::query_scalar(NOW).fetch_one(&store.readers).await.map_err(store_error)?;
     Ok(now.into())
 }
 

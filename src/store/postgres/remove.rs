@@ -97,11 +97,7 @@ pub(super) async fn remove_finished(
     Ok(removed)
 }
 
-async fn remove(
-    connection: &mut PgConnection,
-    found: Vec<Uuid>,
-    states: &[i16],
-) -> Result<i64, StoreError> {
+async fn remove(connection: &mut PgConnection, found: Vec<Uuid>, states: &[i16]) -> Result<i64, StoreError> {
     if found.is_empty() {
         return Ok(0);
     }

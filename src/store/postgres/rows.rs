@@ -6,7 +6,8 @@ use sqlx::{Row, postgres::PgRow};
 use super::error::store_error;
 use crate::{
     domain::{
-        AttemptStatus, BootId, DependencyPolicy, EventKind, Fence, JobId, JobState, SessionId, ShardId, Timestamp,
+        AttemptStatus, BootId, DependencyPolicy, EventKind, Fence, JobId, JobState, SessionId, ShardId,
+        Timestamp,
     },
     store::StoreError,
 };
@@ -95,8 +96,10 @@ impl<'r> Columns<'r> {
 
     pub(super) fn policy(&mut self) -> Result<Option<DependencyPolicy>, StoreError> {
         let code: Option<i16> = self.next()?;
-        code.map(|code| DependencyPolicy::from_code(code).ok_or_else(|| unknown_code("dependency policy", code)))
-            .transpose()
+        code.map(|code| {
+            DependencyPolicy::from_code(code).ok_or_else(|| unknown_code("dependency policy", code))
+        })
+        .transpose()
     }
 }
 

@@ -20,7 +20,7 @@ from (
     select distinct d.child_shard, d.parent, p.state
     from unnest($1::uuid[], $2::smallint[]) as p (id, state)
     join dependency d on d.parent = p.id
-    where not d.met
+    where not d.met and d.parent = any($1)
     order by d.child_shard, d.parent
 ) d
 returning job_id, shard";

@@ -204,8 +204,9 @@ async fn write_counters(
         .bind(counters.keys().map(|(_, queue)| queue.as_str()).collect::<Vec<&str>>())
         .bind(lane);
     for state in 0..9 {
-        query = query
-            .bind(counters.values().map(|counts| counts.get(state).copied().unwrap_or(0)).collect::<Vec<i64>>());
+        query = query.bind(
+            counters.values().map(|counts| counts.get(state).copied().unwrap_or(0)).collect::<Vec<i64>>(),
+        );
     }
     query.execute(connection).await.map_err(store_error)?;
     Ok(())

@@ -21,7 +21,8 @@ use crate::{
 
 /// Ends leases whose fence holds: live row and lease go, the outcome packs the last attempt. The live
 /// row goes first, as everywhere; a repeat of the submission that changed the lease meanwhile is seen,
-/// because `returning` gives the row as it is deleted.
+/// because `returning` gives the row as it is deleted. The ids are named twice, here and elsewhere: a plan
+/// made while the tables were nearly empty then still looks at no other rows.
 #[cfg(not(ganger_broken = "no_fence_check"))]
 const END: &str = "with gone as (
     delete from job_live l
@@ -31,11 +32,12 @@ const END: &str = "with gone as (
                   error_message, stack_trace),
           lease e
     where l.id = w.id and l.shard = w.shard and e.job_id = w.id and e.fence = w.fence
+      and l.id = any($1) and e.job_id = any($1)
     returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
               l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
               w.error_type, w.error_message, w.stack_trace
 ), ended as (
-    delete from lease e using gone g where e.job_id = g.id
+    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
     returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
@@ -57,11 +59,12 @@ const END: &str = "with gone as (
                   error_message, stack_trace),
           lease e
     where l.id = w.id and l.shard = w.shard and e.job_id = w.id
+      and l.id = any($1) and e.job_id = any($1)
     returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
               l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
               w.error_type, w.error_message, w.stack_trace
 ), ended as (
-    delete from lease e using gone g where e.job_id = g.id
+    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
     returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
@@ -74,7 +77,8 @@ from ended
 returning job_id, event_seq, shard, queue";
 
 /// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
-const DEAD_LETTER: &str = "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue)
+const DEAD_LETTER: &str =
+    "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue)
 select o.job_id, o.finished_at, o.last_replayed_at, o.replay_count, o.shard, o.queue
 from outcome o
 where o.job_id = any($1)
@@ -84,8 +88,8 @@ on conflict (job_id) do nothing";
 /// How attempts are recorded, by job and fence.
 const RECORDED: &str = "select w.id, w.fence, coalesce(a.status, o.attempt_status)
 from unnest($1::uuid[], $2::bigint[]) as w (id, fence)
-left join attempt a on a.job_id = w.id and a.fence = w.fence
-left join outcome o on o.job_id = w.id and o.fence = w.fence";
+left join attempt a on a.job_id = w.id and a.fence = w.fence and a.job_id = any($1)
+left join outcome o on o.job_id = w.id and o.fence = w.fence and o.job_id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] =
     &[("end", END), ("end dead letter", DEAD_LETTER), ("end recorded", RECORDED)];
@@ -143,11 +147,7 @@ pub(super) async fn run(
         results.set(*place, OpResult::Ended(ended));
     }
     if !failed.is_empty() {
-        sqlx::query(DEAD_LETTER)
-            .bind(failed)
-            .execute(&mut *batch.connection)
-            .await
-            .map_err(store_error)?;
+        sqlx::query(DEAD_LETTER).bind(failed).execute(&mut *batch.connection).await.map_err(store_error)?;
     }
     answer_stale(batch, &stale, results).await
 }

@@ -17,22 +17,24 @@ use crate::{
 };
 
 /// Gives a lease for each ready job. The live row is locked, so that a repeat of its submission, which
-/// any node may answer, numbers its timeline row before or after the lease's.
+/// any node may answer, numbers its timeline row before or after the lease's. By lateral look-ups, in the
+/// order of the array, which is that of the ids: the plan of a join, made while the tables were nearly
+/// empty, walks whole indexes.
 const GRANT: &str = "with given as (
     insert into lease (job_id, session, boot, granted_at, due_at, fence, ttl_ms, started_seq, event_seq, attempt,
                        shard, queue, worker)
     select r.id, r.session, r.boot, $8, case when r.state <> 0 then least(r.run_at, $8) end,
            greatest(r.fence + 1, r.floor), r.ttl_ms, r.seq, r.seq, r.attempt + 1, r.shard, r.queue, r.worker
     from (
-        select l.id, l.shard, l.queue, l.state, l.run_at, l.fence, l.attempt,
-               l.event_seq + case when l.state = 0 then 1 else 2 end as seq,
-               w.floor, w.worker, w.session, w.boot, w.ttl_ms
+        select w.id, w.floor, w.worker, w.session, w.boot, w.ttl_ms, w.shard, l.queue, l.state, l.run_at, l.fence,
+               l.attempt, l.event_seq + case when l.state = 0 then 1 else 2 end as seq
         from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::bigint[])
           as w (id, shard, floor, worker, session, boot, ttl_ms)
-        join job_live l on l.id = w.id
+        cross join lateral (
+            select l.shard, l.queue, l.state, l.gate, l.run_at, l.fence, l.attempt, l.event_seq
+            from job_live l where l.id = w.id limit 1 for no key update
+        ) l
         where l.shard = w.shard and l.state in (0, 1, 2, 4) and l.gate is null
-        order by l.id
-        for no key update of l
     ) r
     on conflict (job_id) do nothing
     returning job_id, fence, attempt, started_seq
@@ -42,8 +44,14 @@ select g.job_id, g.fence, g.attempt, g.started_seq,
        j.kind, j.tenant, j.payload::text, j.max_attempts, j.timeout_seconds, j.schema_version, j.created_at,
        j.options, j.dependency_policy is not null
 from given g
-join job_live l on l.id = g.job_id
-join job j on j.id = g.job_id";
+cross join lateral (
+    select l.state, l.shard, l.queue, l.priority, l.run_at, l.deaths from job_live l where l.id = g.job_id limit 1
+) l
+cross join lateral (
+    select j.kind, j.tenant, j.payload, j.max_attempts, j.timeout_seconds, j.schema_version, j.created_at, j.options,
+           j.dependency_policy
+    from job j where j.id = g.job_id limit 1
+) j";
 
 /// What the jobs' dependencies made.
 const DEPENDENCY_RESULTS: &str = "select d.child, d.parent, o.result::text
@@ -91,7 +99,8 @@ pub(super) async fn run(
         }
     }
     for (place, op) in ops {
-        let result = granted.remove(&op.job).map_or(OpResult::NotReady, |one| OpResult::Granted(Box::new(one)));
+        let result =
+            granted.remove(&op.job).map_or(OpResult::NotReady, |one| OpResult::Granted(Box::new(one)));
         results.set(*place, result);
     }
     Ok(())

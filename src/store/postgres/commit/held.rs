@@ -29,7 +29,7 @@ const LOAD: &str = "select l.id, l.shard, l.queue, l.priority, l.run_at, l.state
        l.last_worker, l.last_started_at, l.execution_ms,
        e.fence, e.attempt, e.worker, e.granted_at, e.cancel_requested, e.started_seq, e.event_seq, e.due_at
 from job_live l
-left join lease e on e.job_id = l.id
+left join lease e on e.job_id = l.id and e.job_id = any($1)
 where l.id = any($1)";
 
 const SAVE: &str = "update job_live l
@@ -41,12 +41,12 @@ from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::bi
             $7::integer[], $8::text[], $9::integer[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[])
   as u (id, run_at, state, attempt, fence, event_seq, blocked_on, blocked_reason, deaths, last_error, last_worker,
         last_started_at, execution_ms)
-where l.id = u.id";
+where l.id = u.id and l.id = any($1)";
 
 const SAVE_LEASES: &str = "update lease e
    set event_seq = u.event_seq, cancel_requested = u.cancel_requested
 from unnest($1::uuid[], $2::bigint[], $3::boolean[]) as u (id, event_seq, cancel_requested)
-where e.job_id = u.id";
+where e.job_id = u.id and e.job_id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("held lock", LOCK),
@@ -229,20 +229,24 @@ pub(super) async fn lock(
 pub(super) async fn lock_shared(batch: &mut Batch<'_>, jobs: &BTreeSet<Uuid>) -> Result<(), StoreError> {
     let jobs: Vec<Uuid> = jobs.iter().copied().collect();
     sqlx::query(LOCK_SHARED).bind(&jobs).execute(&mut *batch.connection).await.map_err(store_error)?;
-    sqlx::query(LOCK_LETTERS_SHARED).bind(&jobs).execute(&mut *batch.connection).await.map_err(store_error)?;
+    sqlx::query(LOCK_LETTERS_SHARED)
+        .bind(&jobs)
+        .execute(&mut *batch.connection)
+        .await
+        .map_err(store_error)?;
     Ok(())
 }
 
 /// Reads live rows that are locked.
-pub(super) async fn load(batch: &mut Batch<'_>, jobs: Vec<Uuid>) -> Result<BTreeMap<JobId, Held>, StoreError> {
+pub(super) async fn load(
+    batch: &mut Batch<'_>,
+    jobs: Vec<Uuid>,
+) -> Result<BTreeMap<JobId, Held>, StoreError> {
     if jobs.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows =
-        sqlx::query(LOAD).bind(jobs).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
-    rows.iter()
-        .map(|row| Held::read(&mut Columns::of(row)).map(|held| (held.id, held)))
-        .collect()
+    let rows = sqlx::query(LOAD).bind(jobs).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
+    rows.iter().map(|row| Held::read(&mut Columns::of(row)).map(|held| (held.id, held))).collect()
 }
 
 /// Writes live rows back.

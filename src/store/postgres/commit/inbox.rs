@@ -28,12 +28,12 @@ from unnest($1::uuid[]) as p (id)
 join dependency d on d.parent = p.id
 join outcome o on o.job_id = d.parent
 join job_live l on l.id = d.child
-where not d.met and d.child_shard = $2
+where not d.met and d.child_shard = $2 and d.parent = any($1) and o.job_id = any($1)
 order by d.child, d.parent";
 
 const MET: &str = "update dependency d set met = true
 from unnest($1::uuid[], $2::uuid[]) as u (parent, child)
-where d.parent = u.parent and d.child = u.child";
+where d.parent = u.parent and d.child = u.child and d.parent = any($1) and d.child = any($2)";
 
 /// What children still wait for. Counted, not subtracted: a row taken twice does no harm.
 const UNMET: &str = "select d.child, d.parent, d.policy, o.state
@@ -44,7 +44,7 @@ order by d.child, d.parent";
 
 const MOVED_EDGES: &str = "update dependency d set child_shard = u.shard
 from unnest($1::uuid[], $2::uuid[], $3::smallint[]) as u (parent, child, shard)
-where d.parent = u.parent and d.child = u.child";
+where d.parent = u.parent and d.child = u.child and d.parent = any($1) and d.child = any($2)";
 
 const READDRESS: &str = "insert into inbox (shard, kind, job_id, at)
 select u.shard, u.kind, u.job_id, $4
@@ -84,7 +84,8 @@ async fn take(batch: &mut Batch<'_>, op: &InboxOp) -> Result<InboxTaken, StoreEr
         .fetch_all(&mut *batch.connection)
         .await
         .map_err(store_error)?;
-    let mut taken = InboxTaken { rows: i64::try_from(rows.len()).unwrap_or(i64::MAX), ..InboxTaken::default() };
+    let mut taken =
+        InboxTaken { rows: i64::try_from(rows.len()).unwrap_or(i64::MAX), ..InboxTaken::default() };
     let mut read: BTreeMap<i64, (i16, Uuid)> = BTreeMap::new();
     for row in &rows {
         let mut columns = Columns::of(row);
@@ -195,8 +196,7 @@ async fn settle(
     }
     held::lock(batch, &children, false).await?;
     let ids: Vec<Uuid> = children.into_iter().collect();
-    let rows =
-        sqlx::query(UNMET).bind(&ids).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
+    let rows = sqlx::query(UNMET).bind(&ids).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
     let mut unmet: HashMap<JobId, Vec<(JobId, DependencyPolicy, Option<JobState>)>> = HashMap::new();
     for row in &rows {
         let mut columns = Columns::of(row);
@@ -214,7 +214,9 @@ async fn settle(
         match unmet.remove(&id) {
             Some(edges) => {
                 let reason = edges.iter().find_map(|(parent, policy, ended)| {
-                    ended.filter(|state| !policy.is_met_by(Some(*state))).map(|state| blocked_by(*parent, state))
+                    ended
+                        .filter(|state| !policy.is_met_by(Some(*state)))
+                        .map(|state| blocked_by(*parent, state))
                 });
                 let count = i32::try_from(edges.len()).unwrap_or(i32::MAX);
                 stay(&mut row, count, reason, taken);

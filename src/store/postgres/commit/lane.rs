@@ -1,7 +1,9 @@
 //! A lane: one connection, made when it is needed, with a mark of its own.
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection, Row};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use uuid::Uuid;
 
 use super::super::{
@@ -10,6 +12,10 @@ use super::super::{
     error::store_error,
 };
 use crate::store::{Settled, StoreError};
+
+/// Plans are made for the sizes that the tables have at that moment, and small ones grow a hundredfold
+/// within a second.
+const PLANS_LAST: Duration = Duration::from_secs(1);
 
 /// Makes the row that every batch of the connection writes its number to.
 const MARK: &str = "insert into journal_mark (connection, seq, used_at) values ($1, 0, now())
@@ -47,6 +53,7 @@ pub(in super::super) struct LaneConnection {
     pub(super) mark: Uuid,
     pub(super) seq: i64,
     pid: i32,
+    planned_at: Instant,
 }
 
 /// What tells whether a batch was committed: its mark, and the backend that may still hold it.
@@ -59,6 +66,10 @@ pub(super) struct Witness {
 
 impl LaneConnection {
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.planned_at.elapsed() > PLANS_LAST {
+            sqlx::raw_sql("discard plans").execute(&mut self.connection).await.map_err(store_error)?;
+            self.planned_at = Instant::now();
+        }
         self.seq += 1;
         sqlx::raw_sql("begin").execute(&mut self.connection).await.map_err(store_error)?;
         Ok(())
@@ -98,7 +109,7 @@ impl PostgresStore {
         let mark = Uuid::now_v7();
         let row = sqlx::query(MARK).bind(mark).fetch_one(&mut connection).await.map_err(store_error)?;
         let pid = row.try_get(0).map_err(store_error)?;
-        Ok(LaneConnection { connection, mark, seq: 0, pid })
+        Ok(LaneConnection { connection, mark, seq: 0, pid, planned_at: Instant::now() })
     }
 }
 
@@ -122,11 +133,7 @@ pub(in super::super) async fn settle(
         Ok(Some(seq)) if seq >= witness.seq => Ok(Settled::Committed),
         Ok(_) => Ok(Settled::RolledBack),
         Err(error) => {
-            sqlx::query(END_BACKEND)
-                .bind(witness.pid)
-                .execute(&mut connection)
-                .await
-                .map_err(store_error)?;
+            sqlx::query(END_BACKEND).bind(witness.pid).execute(&mut connection).await.map_err(store_error)?;
             Err(StoreError::Unavailable(format!("the lost commit is not settled yet: {error}")))
         }
     };

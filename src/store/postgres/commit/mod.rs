@@ -27,7 +27,10 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) use effects::{Effects, UPKEEP_LANE};
 pub(super) use lane::{Lane, settle};
 
-use super::{PostgresStore, error::{is_definite, store_error}};
+use super::{
+    PostgresStore,
+    error::{is_definite, store_error},
+};
 use crate::store::{
     StoreError,
     error::{CommitError, UnknownCommit},
@@ -64,7 +67,11 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Commits `ops` on `lane`.
-pub(super) async fn commit(store: &PostgresStore, lane: u16, ops: &[Op]) -> Result<Vec<OpResult>, CommitError> {
+pub(super) async fn commit(
+    store: &PostgresStore,
+    lane: u16,
+    ops: &[Op],
+) -> Result<Vec<OpResult>, CommitError> {
     if ops.is_empty() {
         return Ok(Vec::new());
     }

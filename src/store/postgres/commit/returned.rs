@@ -10,8 +10,8 @@ use super::{
         rows::{Columns, clean},
     },
     batch::{Batch, Placed, Results},
-    end,
     effects::Effects,
+    end,
     held::{self, Held, HeldLease},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Ends leases whose fence holds.
 const RELEASE: &str = "delete from lease e
 using unnest($1::uuid[], $2::smallint[], $3::bigint[]) as w (id, shard, fence)
-where e.job_id = w.id and e.shard = w.shard and e.fence = w.fence
+where e.job_id = w.id and e.job_id = any($1) and e.shard = w.shard and e.fence = w.fence
 returning e.job_id";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("returned release", RELEASE)];
@@ -44,7 +44,8 @@ pub(super) async fn run(
     let (mut stale, mut changed) = (Placed::new(), Vec::new());
     for (place, op) in ops {
         let held = released.contains(&op.job).then(|| rows.remove(&op.job)).flatten();
-        let Some((mut row, lease)) = held.and_then(|mut row| row.lease.take().map(|lease| (row, lease))) else {
+        let Some((mut row, lease)) = held.and_then(|mut row| row.lease.take().map(|lease| (row, lease)))
+        else {
             stale.push((*place, *op));
             continue;
         };

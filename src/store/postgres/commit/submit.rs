@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    super::{error::store_error, rows::{Columns, times}},
+    super::{
+        error::store_error,
+        rows::{Columns, times},
+    },
     batch::{Batch, Placed, Results},
     keys::{self, Keys, Said},
 };
@@ -21,7 +24,7 @@ use crate::{
 /// Parents as they are now, behind their locks.
 const PARENTS: &str = "select j.id, j.tenant, o.state
 from job j
-left join outcome o on o.job_id = j.id
+left join outcome o on o.job_id = j.id and o.job_id = any($1)
 where j.id = any($1)";
 
 const JOBS: &str = "insert into job (id, created_at, run_at, max_attempts, timeout_seconds, schema_version, priority,
@@ -36,7 +39,8 @@ from unnest($2::uuid[], $3::timestamptz[], $4::integer[], $5::integer[], $6::int
 on conflict (id) do nothing
 returning id";
 
-const LIVE: &str = "insert into job_live (id, run_at, updated_at, blocked_on, shard, priority, state, queue, kind, tenant,
+const LIVE: &str =
+    "insert into job_live (id, run_at, updated_at, blocked_on, shard, priority, state, queue, kind, tenant,
        fair_key, blocked_reason)
 select u.id, u.run_at, $1, u.blocked_on, u.shard, u.priority, u.state, u.queue, u.kind, u.tenant, u.fair_key,
        u.blocked_reason
@@ -49,10 +53,11 @@ select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5:
 on conflict (parent, child) do nothing";
 
 /// Jobs that were made before, by a submission whose answer the caller did not see.
-const STORED: &str = "select j.id, j.created_at, coalesce(l.queue, j.queue), coalesce(l.state, j.birth_state),
+const STORED: &str =
+    "select j.id, j.created_at, coalesce(l.queue, j.queue), coalesce(l.state, j.birth_state),
        coalesce(l.priority, j.priority), coalesce(l.run_at, j.run_at), l.blocked_reason
 from job j
-left join job_live l on l.id = j.id
+left join job_live l on l.id = j.id and l.id = any($1)
 where j.id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
@@ -273,7 +278,10 @@ async fn read_parents(
 }
 
 /// Writes the jobs that are not there yet; answers for all.
-async fn write(batch: &mut Batch<'_>, births: Vec<Birth<'_>>) -> Result<HashMap<JobId, Submitted>, StoreError> {
+async fn write(
+    batch: &mut Batch<'_>,
+    births: Vec<Birth<'_>>,
+) -> Result<HashMap<JobId, Submitted>, StoreError> {
     let mut answers = HashMap::with_capacity(births.len());
     if births.is_empty() {
         return Ok(answers);
@@ -371,12 +379,8 @@ async fn insert_edges(batch: &mut Batch<'_>, births: &[Birth<'_>]) -> Result<(),
     Ok(())
 }
 
-async fn stored(
-    batch: &mut Batch<'_>,
-    jobs: Vec<Uuid>,
-) -> Result<Vec<(JobId, Submitted)>, StoreError> {
-    let rows =
-        sqlx::query(STORED).bind(jobs).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
+async fn stored(batch: &mut Batch<'_>, jobs: Vec<Uuid>) -> Result<Vec<(JobId, Submitted)>, StoreError> {
+    let rows = sqlx::query(STORED).bind(jobs).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);

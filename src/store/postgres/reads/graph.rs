@@ -36,9 +36,9 @@ const NODES: &str = "select j.id, j.kind, coalesce(l.queue, o.queue, j.queue), c
         else l.state end::smallint,
        j.dependency_policy, l.blocked_reason
 from job j
-left join job_live l on l.id = j.id
-left join lease e on e.job_id = j.id
-left join outcome o on o.job_id = j.id
+left join job_live l on l.id = j.id and l.id = any($1)
+left join lease e on e.job_id = j.id and e.job_id = any($1)
+left join outcome o on o.job_id = j.id and o.job_id = any($1)
 where j.id = any($1)";
 
 const EDGES: &str = "select parent, child from dependency
@@ -71,8 +71,7 @@ pub(super) async fn load(snapshot: &mut Snapshot, root: JobId) -> Result<Option<
     let truncated = reached.len() > GRAPH_NODES_MAX;
     reached.truncate(GRAPH_NODES_MAX);
     let mut nodes = nodes(snapshot, &reached).await?;
-    let edges =
-        sqlx::query(EDGES).bind(&reached).fetch_all(snapshot).await.map_err(store_error)?;
+    let edges = sqlx::query(EDGES).bind(&reached).fetch_all(snapshot).await.map_err(store_error)?;
     for row in &edges {
         let mut columns = Columns::of(row);
         let (parent, child) = (columns.job()?, columns.job()?);
@@ -86,10 +85,7 @@ pub(super) async fn load(snapshot: &mut Snapshot, root: JobId) -> Result<Option<
     Ok(Some(Graph { root_job_id: root, nodes: nodes.into_values().collect(), truncated }))
 }
 
-async fn nodes(
-    snapshot: &mut Snapshot,
-    ids: &[Uuid],
-) -> Result<BTreeMap<JobId, GraphNode>, StoreError> {
+async fn nodes(snapshot: &mut Snapshot, ids: &[Uuid]) -> Result<BTreeMap<JobId, GraphNode>, StoreError> {
     let rows = sqlx::query(NODES).bind(ids).fetch_all(snapshot).await.map_err(store_error)?;
     rows.iter()
         .map(|row| {

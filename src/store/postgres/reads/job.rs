@@ -58,8 +58,7 @@ pub(in super::super) async fn locate(
     store: &PostgresStore,
     id: JobId,
 ) -> Result<Option<(ShardId, String)>, StoreError> {
-    let row =
-        sqlx::query(LOCATE).bind(id.0).fetch_optional(&store.readers).await.map_err(store_error)?;
+    let row = sqlx::query(LOCATE).bind(id.0).fetch_optional(&store.readers).await.map_err(store_error)?;
     row.map(|row| {
         let mut columns = Columns::of(&row);
         Ok((columns.shard()?, columns.next()?))

@@ -44,24 +44,21 @@ limit $12"
     };
 }
 
-const ALL: &str =
-    list!("job j left join job_live l on l.id = j.id left join outcome o on o.job_id = j.id");
+const ALL: &str = list!("job j left join job_live l on l.id = j.id left join outcome o on o.job_id = j.id");
 
 /// Only what has not finished: far fewer rows than there are jobs.
-const LIVE: &str =
-    list!("job_live l join job j on j.id = l.id left join outcome o on o.job_id = j.id");
+const LIVE: &str = list!("job_live l join job j on j.id = l.id left join outcome o on o.job_id = j.id");
 
 /// Only what has ended otherwise than completed, which has an index of its own.
-const UNHAPPY: &str = list!(
-    "outcome o join job j on j.id = o.job_id and o.state <> 6 left join job_live l on l.id = j.id"
-);
+const UNHAPPY: &str =
+    list!("outcome o join job j on j.id = o.job_id and o.state <> 6 left join job_live l on l.id = j.id");
 
 /// Only a workflow's.
-const WORKFLOW: &str = list!(
-    "job j left join job_live l on l.id = j.id left join outcome o on o.job_id = j.id"
-);
+const WORKFLOW: &str =
+    list!("job j left join job_live l on l.id = j.id left join outcome o on o.job_id = j.id");
 
-const FINISHED: &str = "select o.job_id, o.kind, o.queue, o.tenant, o.state, o.attempt, j.created_at, o.started_at,
+const FINISHED: &str =
+    "select o.job_id, o.kind, o.queue, o.tenant, o.state, o.attempt, j.created_at, o.started_at,
        o.finished_at, o.error_message
 from outcome o
 join job j on j.id = o.job_id

@@ -27,11 +27,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
 
 /// A transaction in which every statement sees the same store.
 async fn snapshot(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
-    store
-        .readers
-        .begin_with("begin isolation level repeatable read read only")
-        .await
-        .map_err(store_error)
+    store.readers.begin_with("begin isolation level repeatable read read only").await.map_err(store_error)
 }
 
 /// Ends it.

@@ -27,16 +27,17 @@ const PARTS: &str = "select clock_timestamp(),
        o.result::text, o.reason, o.started_seq, o.started_at, o.due_at, o.attempt_status, o.worker, o.error_type,
        o.error_message, o.stack_trace
 from job j
-left join job_live l on l.id = j.id
-left join lease e on e.job_id = j.id
-left join outcome o on o.job_id = j.id
+left join job_live l on l.id = j.id and l.id = any($1)
+left join lease e on e.job_id = j.id and e.job_id = any($1)
+left join outcome o on o.job_id = j.id and o.job_id = any($1)
 where j.id = any($1)
 order by j.id";
 
 const EVENTS: &str = "select seq, at, kind, state, attempt, fence, worker, metadata::text
 from event where job_id = $1 order by seq";
 
-const ATTEMPTS: &str = "select fence, started_at, finished_at, attempt, status, worker, error_type, error_message,
+const ATTEMPTS: &str =
+    "select fence, started_at, finished_at, attempt, status, worker, error_type, error_message,
        stack_trace
 from attempt where job_id = $1 order by fence";
 

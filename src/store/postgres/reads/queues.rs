@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-const OF_SHARD: &str = "select coalesce(q.name, c.queue), coalesce(q.shard, c.shard), coalesce(q.paused, false),
+const OF_SHARD: &str =
+    "select coalesce(q.name, c.queue), coalesce(q.shard, c.shard), coalesce(q.paused, false),
        coalesce(q.draining, false), q.config, c.counts
 from (
     select shard, queue, array[sum(queued), sum(scheduled), sum(retrying), sum(blocked), sum(throttled),
@@ -54,7 +55,8 @@ where l.state in (1, 2, 4) and l.run_at <= $3
   and not exists (select from lease e where e.job_id = l.id)
 group by l.state";
 
-const LEASES: &str = "select e.job_id, e.queue, e.fence, e.attempt, e.worker, e.session, e.boot, e.granted_at, e.ttl_ms,
+const LEASES: &str =
+    "select e.job_id, e.queue, e.fence, e.attempt, e.worker, e.session, e.boot, e.granted_at, e.ttl_ms,
        e.cancel_requested, j.kind, j.max_attempts, j.timeout_seconds, l.deaths, l.priority, j.options
 from lease e
 join job_live l on l.id = e.job_id
@@ -94,8 +96,7 @@ pub(in super::super) async fn of_shard(
     store: &PostgresStore,
     shard: ShardId,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let rows =
-        sqlx::query(OF_SHARD).bind(shard.0).fetch_all(&store.readers).await.map_err(store_error)?;
+    let rows = sqlx::query(OF_SHARD).bind(shard.0).fetch_all(&store.readers).await.map_err(store_error)?;
     rows.iter().map(queue).collect()
 }
 
@@ -185,12 +186,8 @@ pub(in super::super) async fn leases(
     shard: ShardId,
     queue: &str,
 ) -> Result<Vec<LeaseRow>, StoreError> {
-    let rows = sqlx::query(LEASES)
-        .bind(shard.0)
-        .bind(queue)
-        .fetch_all(&store.readers)
-        .await
-        .map_err(store_error)?;
+    let rows =
+        sqlx::query(LEASES).bind(shard.0).bind(queue).fetch_all(&store.readers).await.map_err(store_error)?;
     rows.iter().map(lease).collect()
 }
 

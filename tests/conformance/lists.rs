@@ -1,0 +1,188 @@
+//! Lists, reports and removal.
+
+use ganger::{
+    domain::{JobId, JobOptions, JobState, NewJob, WorkflowId},
+    store::read::{FinishedFilter, JobCursor, JobFilter},
+};
+
+use super::kit::{HOUR_MS, Kit, child, completed, failed, job, keyed, retry_after, tolerant_child};
+
+const Q: &str = "mail";
+
+async fn found(kit: &Kit, filter: JobFilter) -> Vec<JobId> {
+    let jobs = kit.store.jobs(&filter, None, 100).await.expect("reads");
+    jobs.into_iter().map(|job| job.id).collect()
+}
+
+pub(crate) async fn jobs_are_found_by_what_they_are(kit: Kit) {
+    let workflow = WorkflowId::new();
+    let tagged = JobOptions { tags: vec!["red".into(), "blue".into()], ..JobOptions::default() };
+    let a = kit.make(&NewJob { options: tagged, ..job(Q) }).await;
+    let b = kit.make(&NewJob { tenant: "acme".into(), kind: "image.resize".into(), ..job("images") }).await;
+    let c = kit.make(&NewJob { workflow_id: Some(workflow), ..job(Q) }).await;
+    let d = kit.made(Q).await;
+    kit.run(Q, d, retry_after(HOUR_MS)).await;
+    let e = kit.made(Q).await;
+    kit.grant(Q, e).await;
+    let any = JobFilter::default;
+    assert_eq!(found(&kit, any()).await, [e, d, c, b, a], "newest first");
+    assert_eq!(found(&kit, JobFilter { queue: Some("images".into()), ..any() }).await, [b]);
+    assert_eq!(found(&kit, JobFilter { tenant: Some("acme".into()), ..any() }).await, [b]);
+    assert_eq!(found(&kit, JobFilter { kind: Some("image.resize".into()), ..any() }).await, [b]);
+    assert_eq!(found(&kit, JobFilter { workflow: Some(workflow.0), ..any() }).await, [c]);
+    assert_eq!(found(&kit, JobFilter { tag: Some("blue".into()), ..any() }).await, [a]);
+    assert!(found(&kit, JobFilter { tag: Some("blu".into()), ..any() }).await.is_empty());
+    assert_eq!(found(&kit, JobFilter { worker: Some("worker-1".into()), ..any() }).await, [e, d]);
+    let made = kit.view(c).await.created_at;
+    assert_eq!(found(&kit, JobFilter { created_after: Some(made), ..any() }).await, [e, d, c]);
+    assert_eq!(found(&kit, JobFilter { created_before: Some(made), ..any() }).await, [b, a]);
+    let both = JobFilter { queue: Some(Q.into()), worker: Some("worker-1".into()), ..any() };
+    assert_eq!(found(&kit, JobFilter { states: vec![JobState::Active], ..both }).await, [e]);
+    let view =
+        &kit.store.jobs(&JobFilter { tag: Some("red".into()), ..any() }, None, 1).await.expect("reads")[0];
+    assert_eq!(view.tags, ["red", "blue"]);
+}
+
+pub(crate) async fn jobs_are_found_by_the_state_they_are_shown_in(kit: Kit) {
+    let later = kit.now().await.plus_millis(HOUR_MS);
+    let queued = kit.made(Q).await;
+    let due = kit.made(Q).await;
+    kit.run(Q, due, retry_after(0)).await;
+    let scheduled = kit.make(&NewJob { run_at: Some(later), ..job(Q) }).await;
+    let blocked = kit.make(&child(Q, &[queued])).await;
+    let active = kit.made(Q).await;
+    kit.grant(Q, active).await;
+    let done = kit.made(Q).await;
+    kit.run(Q, done, completed()).await;
+    let lost = kit.made(Q).await;
+    kit.run(Q, lost, failed()).await;
+    let by = async |states: &[JobState]| {
+        found(&kit, JobFilter { states: states.to_vec(), ..JobFilter::default() }).await
+    };
+    assert_eq!(by(&[JobState::Queued]).await, [due, queued]);
+    assert!(by(&[JobState::Retrying]).await.is_empty(), "its time has come");
+    assert_eq!(by(&[JobState::Scheduled, JobState::Blocked]).await, [blocked, scheduled]);
+    assert_eq!(by(&[JobState::Active]).await, [active]);
+    assert_eq!(by(&[JobState::Completed]).await, [done]);
+    assert_eq!(by(&[JobState::Failed, JobState::Canceled]).await, [lost]);
+    assert_eq!(by(&[JobState::Queued, JobState::Failed]).await, [lost, due, queued]);
+}
+
+pub(crate) async fn jobs_are_found_by_a_part_of_their_text_in_any_case(kit: Kit) {
+    let a = kit.make(&NewJob { kind: "Report.Daily".into(), ..job(Q) }).await;
+    let b = kit.made(Q).await;
+    let granted = kit.grant(Q, b).await;
+    let error = super::kit::error("Connection REFUSED by 100%_peer");
+    kit.end(Q, b, granted.fence, ganger::store::ops::EndKind::Failed { error }).await;
+    let by =
+        async |text: &str| found(&kit, JobFilter { text: Some(text.into()), ..JobFilter::default() }).await;
+    assert_eq!(by("report.d").await, [a]);
+    assert_eq!(by("refused BY").await, [b]);
+    assert_eq!(by("100%_p").await, [b]);
+    assert!(by("1%p").await.is_empty(), "no wildcards");
+    let id = a.to_string();
+    assert_eq!(by(&id).await, [a]);
+    assert_eq!(by(&id[20..].to_uppercase()).await, [a]);
+    assert_eq!(by("mail.send").await, [b]);
+}
+
+pub(crate) async fn pages_of_jobs_are_stable_while_jobs_are_added(kit: Kit) {
+    let mut made = Vec::new();
+    for _ in 0..10 {
+        made.push(kit.made(Q).await);
+    }
+    made.reverse();
+    let mut seen: Vec<JobId> = Vec::new();
+    loop {
+        let cursor = seen.last().map(|id| JobCursor(*id));
+        let page = kit.store.jobs(&JobFilter::default(), cursor, 3).await.expect("reads");
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.iter().map(|job| job.id));
+        kit.made(Q).await;
+    }
+    assert_eq!(seen, made);
+}
+
+pub(crate) async fn finished_jobs_are_reported_in_the_order_they_were_made(kit: Kit) {
+    let (a, b, c, d) = (kit.made(Q).await, kit.made(Q).await, kit.made("images").await, kit.made(Q).await);
+    kit.run(Q, b, completed()).await;
+    kit.run(Q, a, failed()).await;
+    let since = kit.view(a).await.finished_at;
+    kit.run("images", c, completed()).await;
+    kit.cancel(Q, d).await;
+    kit.made(Q).await;
+    let by = async |filter: FinishedFilter, after| {
+        let rows = kit.store.finished(&filter, after, 10).await.expect("reads");
+        rows.into_iter().map(|row| row.job).collect::<Vec<_>>()
+    };
+    let any = FinishedFilter::default;
+    assert_eq!(by(any(), None).await, [a, b, c, d]);
+    assert_eq!(by(any(), Some(b)).await, [c, d]);
+    assert_eq!(by(FinishedFilter { queue: Some("images".into()), ..any() }, None).await, [c]);
+    assert_eq!(by(FinishedFilter { state: Some(JobState::Completed), ..any() }, None).await, [b, c]);
+    assert_eq!(by(FinishedFilter { since, ..any() }, None).await, [a, c, d]);
+    assert_eq!(by(FinishedFilter { until: since, ..any() }, None).await, [b]);
+    assert!(by(FinishedFilter { tenant: Some("acme".into()), ..any() }, None).await.is_empty());
+    let row = kit.store.finished(&any(), None, 1).await.expect("reads").remove(0);
+    assert_eq!((row.state, row.attempts, row.kind.as_str()), (JobState::Failed, 1, "mail.send"));
+    assert_eq!(row.last_error.as_deref(), Some("gave up"));
+    let view = kit.view(a).await;
+    assert_eq!(
+        (row.created_at, row.started_at, Some(row.finished_at)),
+        (view.created_at, view.started_at, view.finished_at)
+    );
+}
+
+pub(crate) async fn finished_jobs_are_removed_with_all_that_belongs_to_them(kit: Kit) {
+    let done = kit.make(&keyed(Q, "k", 900, 1)).await;
+    kit.run(Q, done, retry_after(0)).await;
+    kit.run(Q, done, completed()).await;
+    let lost = kit.made(Q).await;
+    kit.run(Q, lost, failed()).await;
+    let parent = kit.made(Q).await;
+    let waiting = kit.make(&tolerant_child(Q, &[parent])).await;
+    kit.run(Q, parent, completed()).await;
+    kit.inbox(Q).await;
+    let elsewhere = kit.made("images").await;
+    kit.run("images", elsewhere, completed()).await;
+    let live = kit.made(Q).await;
+    let before = kit.now().await.plus_millis(1);
+    let owners = kit.owned.as_slice();
+    let remove = async |states: &[JobState], queue, limit| {
+        kit.store.remove_finished(owners, before, states, queue, limit).await.expect("removes")
+    };
+    let early = kit.view(done).await.created_at;
+    let none = kit.store.remove_finished(owners, early, &[JobState::Completed], None, 10).await;
+    assert_eq!(none.expect("removes"), 0, "they ended later");
+    assert_eq!(remove(&[JobState::Completed], Some(Q), 10).await, 1, "the one that another waits for stays");
+    assert!(kit.store.job(done).await.expect("reads").is_none());
+    assert!(kit.store.inspect(done).await.expect("reads").is_none());
+    assert!(kit.store.events(done, 0, 10).await.expect("reads").is_none());
+    kit.check().await;
+    assert_eq!(remove(&[JobState::Failed, JobState::Canceled], None, 10).await, 1);
+    assert_eq!(remove(&[JobState::Completed], None, 10).await, 1, "the other queue's");
+    assert_eq!(kit.all_jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [parent, waiting, live]);
+    kit.run(Q, waiting, completed()).await;
+    let before = kit.now().await.plus_millis(1);
+    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, 1).await;
+    assert_eq!(removed.expect("removes"), 1, "no more than the limit");
+    let removed = kit.store.remove_finished(owners, before, &[JobState::Completed], None, 9).await;
+    assert_eq!(removed.expect("removes"), 1);
+    assert_eq!(kit.all_jobs().await.len(), 1);
+    kit.check().await;
+}
+
+pub(crate) async fn only_an_owner_removes(kit: Kit) {
+    let id = kit.made(Q).await;
+    kit.run(Q, id, completed()).await;
+    let before = kit.now().await.plus_millis(1);
+    let next = kit.again(false).await;
+    let by = async |kit: &Kit| {
+        let states = [JobState::Completed];
+        kit.store.remove_finished(&kit.owned, before, &states, None, 10).await.expect("removes")
+    };
+    assert_eq!(by(&kit).await, 0, "a former owner removes nothing");
+    assert_eq!(by(&next).await, 1);
+}

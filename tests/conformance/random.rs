@@ -1,0 +1,134 @@
+//! A long mix of operations, after which everything must still agree.
+
+use std::collections::BTreeMap;
+
+use ganger::{
+    domain::{Fence, JobId, NewJob},
+    store::{
+        Op, OpResult,
+        ops::{EndKind, Submitted},
+    },
+};
+
+use super::kit::{HOUR_MS, Kit, child, completed, error, failed, job, keyed, retry_after, tolerant_child};
+
+const QUEUES: [&str; 3] = ["mail", "reports", "images"];
+
+/// The operations of a run.
+const OPS: usize = 500;
+
+/// A small generator, so that a run can be repeated by its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    jobs: Vec<(JobId, &'static str)>,
+    leases: BTreeMap<JobId, Fence>,
+}
+
+fn new_job(kit: &Kit, dice: &mut Dice, known: &Known) -> Op {
+    let queue = QUEUES[dice.roll(3)];
+    let parents: Vec<JobId> = match known.jobs.len() {
+        0 => Vec::new(),
+        len => {
+            let mut parents: Vec<_> = (0..dice.roll(3)).map(|_| known.jobs[dice.roll(len)].0).collect();
+            parents.sort_unstable();
+            parents.dedup();
+            parents
+        }
+    };
+    let priority = [0, 5, 9][dice.roll(3)];
+    let new = match dice.roll(5) {
+        0 => keyed(queue, ["a", "b", "c"][dice.roll(3)], [0, 900][dice.roll(2)], 1),
+        1 => child(queue, &parents),
+        2 => tolerant_child(queue, &parents),
+        _ => job(queue),
+    };
+    let new = NewJob { priority, ..new };
+    if dice.roll(3) == 0 { kit.birth_op(&[new]) } else { kit.submit_op(&new) }
+}
+
+fn end(dice: &mut Dice) -> EndKind {
+    match dice.roll(8) {
+        0 => retry_after(0),
+        1 => retry_after(HOUR_MS),
+        2 => failed(),
+        3 => EndKind::Released { reason: "released".into() },
+        4 => EndKind::Snoozed { delay_ms: 0 },
+        5 => EndKind::Recovered { error: error("lost") },
+        6 => EndKind::Canceled { reason: "asked".into() },
+        _ => completed(),
+    }
+}
+
+fn next_op(kit: &Kit, dice: &mut Dice, known: &Known) -> (Option<JobId>, Op) {
+    let len = known.jobs.len();
+    let choice = dice.roll(10);
+    if len == 0 || choice < 3 {
+        return (None, new_job(kit, dice, known));
+    }
+    let (id, queue) = known.jobs[dice.roll(len)];
+    match choice {
+        3 => (Some(id), kit.cancel_op(queue, id)),
+        4 => (Some(id), kit.retry_op(queue, id)),
+        5 => (None, kit.inbox_op(queue)),
+        6 | 7 => (Some(id), kit.grant_op(queue, id)),
+        _ => {
+            let fence = known.leases.get(&id).copied().unwrap_or(Fence(1));
+            (Some(id), kit.end_op(queue, id, fence, end(dice)))
+        }
+    }
+}
+
+pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
+    let mut dice = Dice(0x5eed);
+    let mut known = Known::default();
+    let mut done = 0;
+    while done < OPS {
+        let mut ops = Vec::new();
+        let mut named: Vec<JobId> = Vec::new();
+        for _ in 0..=dice.roll(16) {
+            let (job, op) = next_op(&kit, &mut dice, &known);
+            // A batch holds at most one operation for a job.
+            if job.is_none_or(|job| !named.contains(&job)) {
+                named.extend(job);
+                ops.push(op);
+            }
+        }
+        done += ops.len();
+        for (op, result) in ops.iter().zip(kit.commit(&ops).await) {
+            match (op, result) {
+                (Op::Submit(op), OpResult::Submitted(made)) => {
+                    for (job, made) in op.jobs.iter().zip(made) {
+                        if matches!(made, Submitted::Made { .. }) {
+                            let queue = QUEUES.iter().find(|queue| **queue == job.queue);
+                            known.jobs.push((job.id, queue.expect("one of ours")));
+                        }
+                    }
+                }
+                (_, OpResult::Granted(granted)) => {
+                    let last = known.leases.insert(granted.job, granted.fence);
+                    assert!(last.is_none_or(|last| last < granted.fence), "fences grow");
+                }
+                (op, OpResult::FenceLost(_) | OpResult::Refused(_)) => panic!("{op:?} was refused"),
+                _ => (),
+            }
+        }
+    }
+    kit.check().await;
+    for queue in QUEUES {
+        kit.inbox(queue).await;
+        // What is ready can be run.
+        for id in kit.ready(queue).await {
+            kit.run(queue, id, completed()).await;
+        }
+    }
+    kit.check().await;
+}
