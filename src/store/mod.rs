@@ -12,6 +12,8 @@ pub mod contract;
 pub mod error;
 /// What is written: the journal's operations and their results.
 pub mod ops;
+/// PostgreSQL: the engine of a cluster.
+pub mod postgres;
 /// What is read.
 pub mod read;
 /// The embedded engine.

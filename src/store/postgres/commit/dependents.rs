@@ -1,0 +1,54 @@
+//! The word to dependents that a job has ended.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{
+    super::{error::store_error, rows::Columns},
+    batch::{Batch, Results},
+};
+use crate::{
+    domain::{JobId, ShardId},
+    store::{StoreError, ops::OpResult},
+};
+
+/// Leaves one row for each shard with children whose edge to an ended job is not met.
+const FINISHED: &str = "insert into inbox (shard, kind, job_id, outcome_state, at)
+select d.child_shard, 1, d.parent, d.state, $3
+from (
+    select distinct d.child_shard, d.parent, p.state
+    from unnest($1::uuid[], $2::smallint[]) as p (id, state)
+    join dependency d on d.parent = p.id
+    where not d.met and d.parent = any($1)
+    order by d.child_shard, d.parent
+) d
+returning job_id, shard";
+
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("dependents finished", FINISHED)];
+
+pub(super) async fn run(batch: &mut Batch<'_>, results: &mut Results) -> Result<(), StoreError> {
+    if batch.effects.ended.is_empty() {
+        return Ok(());
+    }
+    let ended = &batch.effects.ended;
+    let rows = sqlx::query(FINISHED)
+        .bind(ended.iter().map(|(job, _, _)| job.0).collect::<Vec<Uuid>>())
+        .bind(ended.iter().map(|(_, state, _)| state.code()).collect::<Vec<i16>>())
+        .bind(batch.now.to_datetime())
+        .fetch_all(&mut *batch.connection)
+        .await
+        .map_err(store_error)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let places: HashMap<JobId, usize> = ended.iter().map(|(job, _, place)| (*job, *place)).collect();
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (job, shard): (JobId, ShardId) = (columns.job()?, columns.shard()?);
+        if let Some(OpResult::Ended(ended)) = places.get(&job).and_then(|place| results.get_mut(*place)) {
+            ended.wakes.push(shard);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Leases ended for good: completed, failed, canceled.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use super::{
+    super::{
+        error::store_error,
+        rows::{Columns, clean},
+    },
+    batch::{Batch, Placed, Results},
+};
+use crate::{
+    domain::{AttemptStatus, EventKind, Fence, JobId, JobState},
+    store::{
+        StoreError,
+        ops::{AttemptError, EndKind, EndOp, Ended, OpResult},
+    },
+};
+
+/// Ends leases whose fence holds: live row and lease go, the outcome packs the last attempt. The live
+/// row goes first, as everywhere; a repeat of the submission that changed the lease meanwhile is seen,
+/// because `returning` gives the row as it is deleted. The ids are named twice, here and elsewhere: a plan
+/// made while the tables were nearly empty then still looks at no other rows.
+#[cfg(not(ganger_broken = "no_fence_check"))]
+const END: &str = "with gone as (
+    delete from job_live l
+    using unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
+                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+            as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type,
+                  error_message, stack_trace),
+          lease e
+    where l.id = w.id and l.shard = w.shard and e.job_id = w.id and e.fence = w.fence
+      and l.id = any($1) and e.job_id = any($1)
+    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
+              l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
+              w.error_type, w.error_message, w.stack_trace
+), ended as (
+    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
+    returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
+)
+insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       error_type, error_message, stack_trace, result)
+select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       error_type, error_message, stack_trace, result::json
+from ended
+returning job_id, event_seq, shard, queue";
+
+/// The statement without its fence: a test that passes with it proves nothing (`--cfg ganger_broken`).
+#[cfg(ganger_broken = "no_fence_check")]
+const END: &str = "with gone as (
+    delete from job_live l
+    using unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
+                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+            as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type,
+                  error_message, stack_trace),
+          lease e
+    where l.id = w.id and l.shard = w.shard and e.job_id = w.id
+      and l.id = any($1) and e.job_id = any($1)
+    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
+              l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
+              w.error_type, w.error_message, w.stack_trace
+), ended as (
+    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
+    returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
+)
+insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       error_type, error_message, stack_trace, result)
+select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
+       error_type, error_message, stack_trace, result::json
+from ended
+returning job_id, event_seq, shard, queue";
+
+/// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
+const DEAD_LETTER: &str =
+    "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue)
+select o.job_id, o.finished_at, o.last_replayed_at, o.replay_count, o.shard, o.queue
+from outcome o
+where o.job_id = any($1)
+order by o.job_id
+on conflict (job_id) do nothing";
+
+/// How attempts are recorded, by job and fence.
+const RECORDED: &str = "select w.id, w.fence, coalesce(a.status, o.attempt_status)
+from unnest($1::uuid[], $2::bigint[]) as w (id, fence)
+left join attempt a on a.job_id = w.id and a.fence = w.fence and a.job_id = any($1)
+left join outcome o on o.job_id = w.id and o.fence = w.fence and o.job_id = any($1)";
+
+pub(super) const STATEMENTS: &[(&str, &str)] =
+    &[("end", END), ("end dead letter", DEAD_LETTER), ("end recorded", RECORDED)];
+
+/// What the end is called in the timeline.
+fn event_kind(kind: &EndKind) -> EventKind {
+    match kind {
+        EndKind::Completed { .. } => EventKind::Completed,
+        EndKind::Failed { .. } => EventKind::Failed,
+        EndKind::RecoveredFailed { .. } => EventKind::Recovered,
+        EndKind::Canceled { .. } => EventKind::Canceled,
+        // Not ends for good; they are written by `returned`.
+        EndKind::Retry { .. } => EventKind::Retrying,
+        EndKind::Recovered { .. } => EventKind::Recovered,
+        EndKind::Released { .. } => EventKind::Enqueued,
+        EndKind::Snoozed { .. } => EventKind::Scheduled,
+    }
+}
+
+fn error(kind: &EndKind) -> Option<&AttemptError> {
+    match kind {
+        EndKind::Failed { error }
+        | EndKind::RecoveredFailed { error }
+        | EndKind::Retry { error, .. }
+        | EndKind::Recovered { error } => Some(error),
+        EndKind::Completed { .. }
+        | EndKind::Released { .. }
+        | EndKind::Snoozed { .. }
+        | EndKind::Canceled { .. } => None,
+    }
+}
+
+pub(super) async fn run(
+    batch: &mut Batch<'_>,
+    ops: &Placed<'_, EndOp>,
+    results: &mut Results,
+) -> Result<(), StoreError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let ended = end(batch, ops).await?;
+    let mut stale = Placed::new();
+    let mut failed = Vec::new();
+    for (place, op) in ops {
+        let Some(seq) = ended.get(&op.job) else {
+            stale.push((*place, *op));
+            continue;
+        };
+        let state = op.kind.state();
+        if state == JobState::Failed {
+            failed.push(op.job.0);
+        }
+        batch.effects.ended.push((op.job, state, *place));
+        let ended = Ended { state, at: batch.now, seq: *seq, entry: None, wakes: Vec::new() };
+        results.set(*place, OpResult::Ended(ended));
+    }
+    if !failed.is_empty() {
+        sqlx::query(DEAD_LETTER).bind(failed).execute(&mut *batch.connection).await.map_err(store_error)?;
+    }
+    answer_stale(batch, &stale, results).await
+}
+
+/// Runs the statement; gives the `seq` of each job's end.
+async fn end(batch: &mut Batch<'_>, ops: &Placed<'_, EndOp>) -> Result<HashMap<JobId, i64>, StoreError> {
+    let kinds = || ops.iter().map(|(_, op)| &op.kind);
+    let text = |of: fn(&AttemptError) -> Option<&str>| -> Vec<Option<String>> {
+        kinds().map(|kind| error(kind).and_then(of).map(clean)).collect()
+    };
+    let deaths = |kind: &EndKind| i32::from(matches!(kind, EndKind::RecoveredFailed { .. }));
+    let result = |kind: &'_ EndKind| match kind {
+        EndKind::Completed { result } => result.as_ref().map(|result| result.text().to_owned()),
+        _ => None,
+    };
+    let reason = |kind: &EndKind| match kind {
+        EndKind::Canceled { reason } => Some(clean(reason)),
+        _ => None,
+    };
+    let rows = sqlx::query(END)
+        .bind(ops.iter().map(|(_, op)| op.job.0).collect::<Vec<Uuid>>())
+        .bind(ops.iter().map(|(_, op)| op.owner.shard.0).collect::<Vec<i16>>())
+        .bind(ops.iter().map(|(_, op)| op.fence.0).collect::<Vec<i64>>())
+        .bind(kinds().map(|kind| kind.state().code()).collect::<Vec<i16>>())
+        .bind(kinds().map(|kind| event_kind(kind).code()).collect::<Vec<i16>>())
+        .bind(kinds().map(|kind| kind.attempt_status().code()).collect::<Vec<i16>>())
+        .bind(kinds().map(deaths).collect::<Vec<i32>>())
+        .bind(kinds().map(result).collect::<Vec<Option<String>>>())
+        .bind(kinds().map(reason).collect::<Vec<Option<String>>>())
+        .bind(text(|error| Some(&error.error_type)))
+        .bind(text(|error| Some(&error.message)))
+        .bind(text(|error| error.stack_trace.as_deref()))
+        .bind(batch.now.to_datetime())
+        .fetch_all(&mut *batch.connection)
+        .await
+        .map_err(store_error)?;
+    let states: HashMap<JobId, JobState> = ops.iter().map(|(_, op)| (op.job, op.kind.state())).collect();
+    let mut ended = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let (job, seq, shard) = (columns.job()?, columns.next()?, columns.shard()?);
+        if let Some(state) = states.get(&job) {
+            batch.effects.moved(shard, columns.next()?, JobState::Active, *state);
+        }
+        ended.insert(job, seq);
+    }
+    Ok(ended)
+}
+
+/// Answers ends that found no lease with what is recorded of their attempts.
+pub(super) async fn answer_stale(
+    batch: &mut Batch<'_>,
+    ops: &Placed<'_, EndOp>,
+    results: &mut Results,
+) -> Result<(), StoreError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query(RECORDED)
+        .bind(ops.iter().map(|(_, op)| op.job.0).collect::<Vec<Uuid>>())
+        .bind(ops.iter().map(|(_, op)| op.fence.0).collect::<Vec<i64>>())
+        .fetch_all(&mut *batch.connection)
+        .await
+        .map_err(store_error)?;
+    let mut recorded: BTreeMap<(JobId, Fence), Option<AttemptStatus>> = BTreeMap::new();
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        recorded.insert((columns.job()?, columns.fence()?), columns.attempt_status()?);
+    }
+    for (place, op) in ops {
+        let recorded = recorded.get(&(op.job, op.fence)).copied().flatten();
+        results.set(*place, OpResult::Stale { recorded });
+    }
+    Ok(())
+}

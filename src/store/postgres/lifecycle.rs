@@ -1,0 +1,101 @@
+//! Schema, clock and upkeep.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    Connection, SqlSafeStr,
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::{
+    PostgresStore,
+    connect::{journal, open},
+    error::store_error,
+};
+use crate::{domain::Timestamp, store::StoreError};
+
+/// The schema's versions, oldest first. What was released is never changed.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "store", include_str!("../../../migrations/postgres/0001_store.sql"))];
+
+const NOW: &str = "select clock_timestamp()";
+
+const PARTITIONS: &str = "select ensure_partitions(now())";
+
+/// Keys that hold no more; in steps, so that no lock is held for long.
+const EXPIRED_KEYS: &str = "delete from idempotency
+where (tenant, key) in (
+    select i.tenant, i.key
+    from idempotency i
+    where i.expires_at <= now() and not exists (select from job_live l where l.id = i.job_id)
+    order by i.expires_at
+    limit 5000
+    for update skip locked
+)";
+
+/// Marks of connections that are long gone.
+const OLD_MARKS: &str = "delete from journal_mark where used_at < now() - interval '7 days'";
+const OLD_NODES: &str = "delete from node where heartbeat_at < now() - interval '7 days'";
+
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("now", NOW),
+    ("partitions", PARTITIONS),
+    ("expired keys", EXPIRED_KEYS),
+    ("old marks", OLD_MARKS),
+    ("old nodes", OLD_NODES),
+];
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(version, name, sql)| {
+            let text = SqlSafeStr::into_sql_str(*sql);
+            Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, text, false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+/// Brings the schema up to date, or says what is missing.
+pub(super) async fn migrate(store: &PostgresStore, apply: bool) -> Result<(), StoreError> {
+    // A migration of a large table takes its time.
+    let mut connection = open(&store.options.clone().options([("statement_timeout", "0")])).await?;
+    if apply {
+        migrator().run_direct(None, &mut connection, false).await.map_err(migration_error)?;
+        sqlx::query(PARTITIONS).execute(&mut connection).await.map_err(store_error)?;
+    } else {
+        let applied = connection.list_applied_migrations("_sqlx_migrations").await.unwrap_or_default();
+        let (have, need) = (applied.iter().map(|one| one.version).max().unwrap_or(0), MIGRATIONS.len());
+        if usize::try_from(have) != Ok(need) {
+            return Err(StoreError::Refused(format!(
+                "the schema is at version {have}, this build needs {need}: run the migrations of the right build"
+            )));
+        }
+    }
+    connection.close().await.map_err(store_error)
+}
+
+fn migration_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => store_error(error),
+        other => StoreError::Refused(other.to_string()),
+    }
+}
+
+/// The store's clock.
+pub(super) async fn now(store: &PostgresStore) -> Result<Timestamp, StoreError> {
+    let now: DateTime<Utc> = sqlx::query_scalar(NOW).fetch_one(&store.readers).await.map_err(store_error)?;
+    Ok(now.into())
+}
+
+/// Makes partitions ahead of time and removes what holds no more.
+pub(super) async fn maintain(store: &PostgresStore) -> Result<(), StoreError> {
+    store.refuse_if_closed()?;
+    let mut connection = open(&journal(&store.options, store.boot(), "upkeep")).await?;
+    sqlx::query(PARTITIONS).execute(&mut connection).await.map_err(store_error)?;
+    sqlx::query(EXPIRED_KEYS).execute(&mut connection).await.map_err(store_error)?;
+    sqlx::query(OLD_MARKS).execute(&mut connection).await.map_err(store_error)?;
+    sqlx::query(OLD_NODES).execute(&mut connection).await.map_err(store_error)?;
+    connection.close().await.map_err(store_error)
+}

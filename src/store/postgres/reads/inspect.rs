@@ -1,0 +1,95 @@
+//! All of a job.
+
+use super::{
+    super::{PostgresStore, error::store_error, rows::Columns},
+    Snapshot, done, graph, parts, snapshot,
+};
+use crate::{
+    domain::JobId,
+    store::{
+        StoreError,
+        assemble::JobParts,
+        read::{DeadLetter, IdempotencyRecord, Inspection},
+    },
+};
+
+const KEY: &str = "select i.key, i.tenant, i.job_id, i.expires_at
+from job j
+join idempotency i on i.tenant = j.tenant and i.key = j.idempotency_key
+where j.id = $1 and i.job_id = $1";
+
+const LETTER: &str =
+    "select queue, failed_at, replay_count, last_replayed_at from dead_letter where job_id = $1";
+
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("inspect key", KEY), ("inspect letter", LETTER)];
+
+/// The most attempts and timeline rows of an inspection.
+const ROWS_MAX: usize = 1_000;
+
+/// All of a job, in one snapshot.
+pub(in super::super) async fn inspect(
+    store: &PostgresStore,
+    id: JobId,
+) -> Result<Option<Inspection>, StoreError> {
+    let mut snapshot = snapshot(store).await?;
+    let Some((now, parts)) = parts::load(&mut snapshot, &[id.0]).await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let events = parts::events(&mut snapshot, id).await?;
+    let attempts = parts::attempts(&mut snapshot, id).await?;
+    let Some(graph) = graph::load(&mut snapshot, id).await? else {
+        return Ok(None);
+    };
+    let idempotency = key(&mut snapshot, id).await?;
+    let dead_letter = letter(&mut snapshot, id, &parts).await?;
+    done(snapshot).await?;
+    Ok(Some(Inspection {
+        job: parts.view(now),
+        attempts: newest(parts.attempts(attempts)),
+        events: newest(parts.timeline(events, now)),
+        graph,
+        idempotency,
+        dead_letter,
+    }))
+}
+
+fn newest<T>(mut rows: Vec<T>) -> Vec<T> {
+    rows.split_off(rows.len().saturating_sub(ROWS_MAX))
+}
+
+async fn key(snapshot: &mut Snapshot, id: JobId) -> Result<Option<IdempotencyRecord>, StoreError> {
+    let row = sqlx::query(KEY).bind(id.0).fetch_optional(snapshot).await.map_err(store_error)?;
+    row.map(|row| {
+        let mut columns = Columns::of(&row);
+        Ok(IdempotencyRecord {
+            key: columns.next()?,
+            tenant_id: columns.next()?,
+            job_id: columns.job()?,
+            expires_at: columns.time()?,
+        })
+    })
+    .transpose()
+}
+
+/// The dead letter; its error is the outcome's.
+async fn letter(
+    snapshot: &mut Snapshot,
+    id: JobId,
+    parts: &JobParts,
+) -> Result<Option<DeadLetter>, StoreError> {
+    let row = sqlx::query(LETTER).bind(id.0).fetch_optional(snapshot).await.map_err(store_error)?;
+    let (Some(row), Some(outcome)) = (row, &parts.outcome) else { return Ok(None) };
+    let mut columns = Columns::of(&row);
+    Ok(Some(DeadLetter {
+        job_id: id,
+        queue: columns.next()?,
+        worker_id: outcome.worker.clone().unwrap_or_default(),
+        error_type: outcome.error_type.clone().unwrap_or_default(),
+        error_message: outcome.error_message.clone().unwrap_or_default(),
+        stack_trace: outcome.stack_trace.clone(),
+        failed_at: columns.time()?,
+        last_attempt: outcome.attempt,
+        replay_count: columns.next()?,
+        last_replayed_at: columns.time_or_none()?,
+    }))
+}

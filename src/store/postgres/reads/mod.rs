@@ -1,0 +1,39 @@
+//! What is read. Each read is one snapshot: one statement, or one repeatable-read transaction.
+
+pub(super) mod graph;
+pub(super) mod inspect;
+pub(super) mod job;
+pub(super) mod list;
+pub(super) mod parts;
+pub(super) mod queues;
+
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::{PostgresStore, error::store_error};
+use crate::store::StoreError;
+
+/// Statements by name, for the test that prepares each.
+pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
+    [
+        graph::STATEMENTS,
+        inspect::STATEMENTS,
+        job::STATEMENTS,
+        list::STATEMENTS,
+        parts::STATEMENTS,
+        queues::STATEMENTS,
+    ]
+    .concat()
+}
+
+/// A transaction in which every statement sees the same store.
+async fn snapshot(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
+    store.readers.begin_with("begin isolation level repeatable read read only").await.map_err(store_error)
+}
+
+/// Ends it.
+async fn done(transaction: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    transaction.commit().await.map_err(store_error)
+}
+
+/// The connection of a snapshot.
+type Snapshot = PgConnection;

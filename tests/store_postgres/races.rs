@@ -1,0 +1,113 @@
+//! Parents that end while children are made, on two connections, held in either order.
+
+use ganger::{
+    domain::JobState,
+    store::{
+        Op, OpResult,
+        ops::{SubmitOp, Submitted},
+    },
+};
+
+use super::{
+    conformance::kit::{child, completed, keyed},
+    kitchen::{end, fresh, pause_before_commit, plain, until_waiting},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_that_ends_behind_its_childs_lock_unblocks_it() {
+    let (kit, url) = fresh().await;
+    let parent = kit.made("parents").await;
+    let lease = kit.grant("parents", parent).await;
+    // The child's batch has locked its parent when it comes to its key, which another transaction holds.
+    let mut new = keyed("children", "k", 60, 1);
+    new.dependencies = vec![parent];
+    let mut key = plain(&url).await;
+    sqlx::raw_sql("begin").execute(&mut key).await.expect("begins");
+    sqlx::query(
+        "insert into idempotency (tenant, key, job_id, expires_at, fingerprint)
+         values ('default', 'k', gen_random_uuid(), now(), '')",
+    )
+    .execute(&mut key)
+    .await
+    .expect("holds the key");
+    let births = [Op::Submit(SubmitOp { owner: None, jobs: vec![new.clone()] })];
+    let ends = [kit.end_op("parents", parent, lease.fence, completed())];
+    let (made, ended, ()) = tokio::join!(kit.store.commit(1, &births), kit.store.commit(2, &ends), async {
+        until_waiting(&url, 2).await;
+        end(key, "rollback").await;
+    });
+    let made = made.expect("commits");
+    assert!(
+        matches!(&made[0], OpResult::Submitted(all)
+            if matches!(&all[0], Submitted::Made { entry, .. } if entry.state == JobState::Blocked)),
+        "{made:?}"
+    );
+    match &ended.expect("commits")[0] {
+        OpResult::Ended(ended) => assert_eq!(ended.wakes, [kit.owner("children").shard]),
+        other => panic!("{other:?}"),
+    }
+    let taken = kit.inbox("children").await;
+    assert_eq!(taken.unblocked.len(), 1, "{taken:?}");
+    assert_eq!(kit.state(new.id).await, JobState::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_made_while_its_parent_ends_is_not_blocked() {
+    let (kit, url) = fresh().await;
+    let parent = kit.made("parents").await;
+    let lease = kit.grant("parents", parent).await;
+    let new = child("children", &[parent]);
+    let pause = pause_before_commit(&url, "parents", 2).await;
+    let births = [Op::Submit(SubmitOp { owner: None, jobs: vec![new.clone()] })];
+    let ends = [kit.end_op("parents", parent, lease.fence, completed())];
+    let (ended, made, ()) = tokio::join!(
+        kit.store.commit(2, &ends),
+        async {
+            until_waiting(&url, 1).await;
+            kit.store.commit(1, &births).await
+        },
+        async {
+            until_waiting(&url, 2).await;
+            end(pause, "rollback").await;
+        }
+    );
+    assert!(matches!(ended.expect("commits")[0], OpResult::Ended(_)));
+    let made = made.expect("commits");
+    assert!(
+        matches!(&made[0], OpResult::Submitted(all)
+            if matches!(&all[0], Submitted::Made { entry, .. } if entry.state == JobState::Queued)),
+        "{made:?}"
+    );
+    assert_eq!(kit.state(new.id).await, JobState::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_recorded_while_the_job_ends_leaves_no_gap() {
+    let (kit, url) = fresh().await;
+    let first = keyed("mail", "k", 60, 1);
+    let id = kit.make(&first).await;
+    let lease = kit.grant("mail", id).await;
+    let pause = pause_before_commit(&url, "mail", 2).await;
+    let repeat = keyed("mail", "k", 60, 1);
+    let births = [Op::Submit(SubmitOp { owner: None, jobs: vec![repeat] })];
+    let ends = [kit.end_op("mail", id, lease.fence, completed())];
+    let (ended, made, ()) = tokio::join!(
+        kit.store.commit(2, &ends),
+        async {
+            until_waiting(&url, 1).await;
+            kit.store.commit(1, &births).await
+        },
+        async {
+            until_waiting(&url, 2).await;
+            end(pause, "rollback").await;
+        }
+    );
+    assert!(matches!(ended.expect("commits")[0], OpResult::Ended(_)));
+    let made = made.expect("commits");
+    assert!(
+        matches!(&made[0], OpResult::Submitted(all) if all[..] == [Submitted::Duplicate(id)]),
+        "{made:?}"
+    );
+    let seqs: Vec<i64> = kit.events(id).await.iter().map(|row| row.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+}
