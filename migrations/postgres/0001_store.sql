@@ -101,6 +101,7 @@ comment on column job_live.fence is 'The newest fence that ended; 0 before the f
 comment on column job_live.event_seq is 'The newest seq of its timeline, but for those of a lease.';
 comment on column job_live.blocked_on is 'Edges to parents that are not met.';
 create index job_live_ready on job_live (shard, queue, priority, run_at, id) where state <> 3 and gate is null;
+create index job_live_gate on job_live (shard, queue, gate, priority desc, run_at, id) where gate is not null;
 
 create table lease (
     job_id uuid primary key,

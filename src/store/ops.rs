@@ -439,8 +439,6 @@ pub enum OpResult {
     Refused(String),
     /// The shard is no longer owned under this epoch: nothing was written, step down.
     FenceLost(ShardId),
-    /// The store refused this operation alone; nothing was written for it.
-    Refused(String),
 }
 
 /// A lease that was ended.

@@ -57,7 +57,9 @@ async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
             tracing::warn!(%error, ops = ops.len(), "a batch was not written");
             for mut entry in entries.drain(..) {
                 match entry.barrier.take() {
-                    Some(barrier) => { let _gone = barrier.send(()); }
+                    Some(barrier) => {
+                        let _gone = barrier.send(());
+                    }
                     None => entry.answer(Err(ask_error(&error))),
                 }
             }

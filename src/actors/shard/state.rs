@@ -9,8 +9,7 @@ use crate::{
         journal::JournalHandle,
         queue::{
             LEASE_SUPERVISORS, QueueActor, QueueArgs, core::CoreConfig, handle::QueueHandle,
-            messages::QueueOp,
-            window::WINDOW_MAX,
+            messages::QueueOp, window::WINDOW_MAX,
         },
         runtime::{ChildSpec, Exit, GiveUp, SupervisorSpec},
         worker::Sessions,

@@ -32,6 +32,7 @@ use super::{
     ops::{Op, OpResult},
     read::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        ReadyRow,
     },
 };
 use crate::domain::{
@@ -197,7 +198,7 @@ impl Store for PostgresStore {
         after: Option<ReadyKey>,
         now: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError> {
+    ) -> Result<Vec<ReadyRow>, StoreError> {
         reads::queues::ready(self, (shard, queue, priority), after, now, limit).await
     }
 
@@ -209,7 +210,7 @@ impl Store for PostgresStore {
         after: Timestamp,
         until: Timestamp,
         limit: i64,
-    ) -> Result<Vec<ReadyKey>, StoreError> {
+    ) -> Result<Vec<ReadyRow>, StoreError> {
         reads::queues::deferred(self, (shard, queue, priority), after, until, limit).await
     }
 
@@ -219,6 +220,10 @@ impl Store for PostgresStore {
 
     async fn leases(&self, shard: ShardId, queue: &str) -> Result<Vec<LeaseRow>, StoreError> {
         reads::queues::leases(self, shard, queue).await
+    }
+
+    async fn gates(&self, shard: ShardId, queue: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        reads::queues::gates(self, shard, queue).await
     }
 
     async fn inbox_shards(&self) -> Result<Vec<ShardId>, StoreError> {
@@ -278,9 +283,11 @@ impl Store for PostgresStore {
         before: Timestamp,
         states: &[JobState],
         queue: Option<&str>,
+        tenant: Option<&str>,
         limit: i64,
     ) -> Result<i64, StoreError> {
-        remove::remove_finished(self, owners, before, states, queue, limit).await
+        let scope = remove::Scope { before, states, queue, tenant };
+        remove::remove_finished(self, owners, scope, limit).await
     }
 
     async fn close(&self) {

@@ -28,9 +28,10 @@ for share of s";
 const REMOVABLE: &str = "select o.job_id
 from outcome o
 where o.finished_at < $1 and o.state = any($2) and o.shard = any($3) and ($4::text is null or o.queue = $4)
+  and ($5::text is null or o.tenant = $5)
   and not exists (select from dependency d join job_live l on l.id = d.child where d.parent = o.job_id)
 order by o.finished_at
-limit $5";
+limit $6";
 
 /// Whoever makes a job that depends on a failed one holds its dead letter: wait for it, then look again.
 const LOCK: &str = "select from dead_letter where job_id = any($1) order by job_id for update";
@@ -62,13 +63,19 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove jobs", JOBS),
 ];
 
+/// Which ended jobs go.
+pub(super) struct Scope<'a> {
+    pub(super) before: Timestamp,
+    pub(super) states: &'a [JobState],
+    pub(super) queue: Option<&'a str>,
+    pub(super) tenant: Option<&'a str>,
+}
+
 /// Removes ended jobs of the shards that are still owned under `owners`; returns how many.
 pub(super) async fn remove_finished(
     store: &PostgresStore,
     owners: &[ShardEpoch],
-    before: Timestamp,
-    states: &[JobState],
-    queue: Option<&str>,
+    scope: Scope<'_>,
     limit: i64,
 ) -> Result<i64, StoreError> {
     store.refuse_if_closed()?;
@@ -81,12 +88,13 @@ pub(super) async fn remove_finished(
         .await
         .map_err(store_error)?;
     let states: Vec<i16> =
-        states.iter().filter(|state| state.is_terminal()).map(|state| state.code()).collect();
+        scope.states.iter().filter(|state| state.is_terminal()).map(|state| state.code()).collect();
     let found: Vec<Uuid> = sqlx::query_scalar(REMOVABLE)
-        .bind(before.to_datetime())
+        .bind(scope.before.to_datetime())
         .bind(&states)
         .bind(shards)
-        .bind(queue)
+        .bind(scope.queue)
+        .bind(scope.tenant)
         .bind(limit)
         .fetch_all(&mut *transaction)
         .await

@@ -51,11 +51,7 @@ pub(super) async fn unpark(
     results: &mut [Option<OpResult>],
 ) -> Result<(), StoreError> {
     for (index, op) in ops {
-        let query = sqlx::query(UNPARK)
-            .bind(op.owner.shard.0)
-            .bind(&op.queue)
-            .bind(&op.gate)
-            .bind(op.limit);
+        let query = sqlx::query(UNPARK).bind(op.owner.shard.0).bind(&op.queue).bind(&op.gate).bind(op.limit);
         let rows = query.fetch_all(&mut *batch.conn).await.map_err(store_error)?;
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {

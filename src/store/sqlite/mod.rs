@@ -27,7 +27,8 @@ use tokio::sync::Mutex;
 use super::{
     CommitError, Op, OpResult, Settled, Store, StoreError, UnknownCommit,
     read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
+        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        ReadyRow,
     },
 };
 use crate::domain::{
@@ -39,8 +40,8 @@ mod batch;
 mod cancel;
 mod commit;
 mod end;
-mod gate;
 mod error;
+mod gate;
 mod generation;
 mod grant;
 mod graph;

@@ -3,7 +3,10 @@
 use super::{batch::Batch, parts::Stored, rows::Rows};
 use crate::{
     domain::{EventKind, JobId, JobState, Timestamp},
-    store::{assemble::{JobRow, LiveRow}, ops::LiveEntry},
+    store::{
+        assemble::{JobRow, LiveRow},
+        ops::LiveEntry,
+    },
 };
 
 /// Sets all of a live row that such a move may change.

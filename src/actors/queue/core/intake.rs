@@ -92,9 +92,7 @@ impl QueueCore {
     /// The session never got these jobs: they are given back uncharged.
     pub fn undelivered(&mut self, jobs: &[(JobId, Fence)], out: &mut Vec<Effect>) {
         for (job, fence) in jobs {
-            if self.leases.get(*job).is_some_and(|lease| lease.fence == *fence)
-                && !self.is_busy(*job)
-            {
+            if self.leases.get(*job).is_some_and(|lease| lease.fence == *fence) && !self.is_busy(*job) {
                 self.give_back(*job, *fence, "undelivered", out);
             }
         }

@@ -197,8 +197,16 @@ pub struct Happened {
 
 #[derive(Debug)]
 enum InJournal {
-    Grant { session: SessionId, key: ReadyKey, priority: i16, kind: Arc<str> },
-    End { fence: Fence, kind: EndKind },
+    Grant {
+        session: SessionId,
+        key: ReadyKey,
+        priority: i16,
+        kind: Arc<str>,
+    },
+    End {
+        fence: Fence,
+        kind: EndKind,
+    },
     /// A cancel or retry: the job keeps its place in memory until it is known what that did.
     Interference,
     /// It was taken out of memory to be put behind a gate.

@@ -29,19 +29,44 @@ struct Live {
 /// What the transition sequence may do next.
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { priority: i16, delay_ms: i64, kind: u8 },
-    Session { types: Option<Vec<u8>> },
-    SessionEnds { charged: bool },
+    Submit {
+        priority: i16,
+        delay_ms: i64,
+        kind: u8,
+    },
+    Session {
+        types: Option<Vec<u8>>,
+    },
+    SessionEnds {
+        charged: bool,
+    },
     Credit(usize),
     /// The store answers the `nth` write under way; or says that it cannot.
-    Commit { nth: usize, fails: bool },
+    Commit {
+        nth: usize,
+        fails: bool,
+    },
     /// The store answers the `nth` reading under way; or says that it cannot.
-    Read { nth: usize, fails: bool },
-    Report { nth: usize, how: u8 },
-    Cancel { nth: usize },
-    Retry { nth: usize },
-    Time { ms: u64 },
-    LeaseActorDies { nth: usize },
+    Read {
+        nth: usize,
+        fails: bool,
+    },
+    Report {
+        nth: usize,
+        how: u8,
+    },
+    Cancel {
+        nth: usize,
+    },
+    Retry {
+        nth: usize,
+    },
+    Time {
+        ms: u64,
+    },
+    LeaseActorDies {
+        nth: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -159,7 +184,9 @@ impl Rig {
                 let rows = self
                     .live
                     .iter()
-                    .filter(|(_, live)| live.state.is_deferred() && live.lease.is_none() && live.gate.is_none())
+                    .filter(|(_, live)| {
+                        live.state.is_deferred() && live.lease.is_none() && live.gate.is_none()
+                    })
                     .filter(|(_, live)| live.run_at > after && live.run_at <= until)
                     .map(|(job, live)| (live.priority, row(*job, live)))
                     .collect();
@@ -394,7 +421,9 @@ impl Rig {
                 self.read(0, false);
             }
             while let Some((job, fence)) = self.nth_started(0) {
-                self.step(|core, _, out| core.report(session, job, fence, Report::Completed(None), None, out));
+                self.step(|core, _, out| {
+                    core.report(session, job, fence, Report::Completed(None), None, out)
+                });
                 self.started.remove(&job);
                 while !self.writes.is_empty() {
                     self.commit(0, false);
@@ -545,13 +574,16 @@ impl StateMachineTest for CoreTest {
                 }
             }
             Step::Commit { nth, fails } => {
-                let is_park = rig.writes.iter().any(|write| matches!(write, Write::Park(_) | Write::Unpark(_)));
+                let is_park =
+                    rig.writes.iter().any(|write| matches!(write, Write::Park(_) | Write::Unpark(_)));
                 rig.commit(nth, fails && !is_park);
             }
             Step::Read { nth, fails } => rig.read(nth, fails),
             Step::Report { nth, how } => {
                 let Some((job, fence)) = rig.nth_started(nth) else { return rig };
-                let Some((_, session, _)) = rig.live.get(&job).and_then(|live| live.lease) else { return rig };
+                let Some((_, session, _)) = rig.live.get(&job).and_then(|live| live.lease) else {
+                    return rig;
+                };
                 let error = AttemptError { error_type: "e".into(), message: "m".into(), stack_trace: None };
                 let report = match how {
                     0 | 1 => Report::Completed(None),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{error::store_error, rows::Columns},
     effects::Effects,
-    end, grant, held, inbox,
+    end, gate, grant, held, inbox,
     keys::{self, Keys},
     lane::LaneConnection,
     operator, returned, submit,
@@ -100,6 +100,8 @@ pub(super) async fn run(
     returned::run(&mut batch, &sorted.returns, &mut results).await?;
     operator::run(&mut batch, &sorted.cancels, &sorted.retries, &mut results).await?;
     inbox::run(&mut batch, &sorted.inboxes, &mut results).await?;
+    gate::park(&mut batch, &sorted.parks, &mut results).await?;
+    gate::unpark(&mut batch, &sorted.unparks, &mut results).await?;
     // Behind every delete of a live row, in statements of their own: an edge committed while a delete
     // waited for its lock is in the snapshot of a later statement only.
     super::dependents::run(&mut batch, &mut results).await?;
@@ -150,6 +152,8 @@ struct Sorted<'a> {
     cancels: Placed<'a, crate::store::ops::CancelOp>,
     retries: Placed<'a, crate::store::ops::RetryOp>,
     inboxes: Placed<'a, crate::store::ops::InboxOp>,
+    parks: Placed<'a, crate::store::ops::ParkOp>,
+    unparks: Placed<'a, crate::store::ops::UnparkOp>,
 }
 
 fn sort<'a>(ops: &[&'a Op], owned: &HashSet<ShardEpoch>, results: &mut Results) -> Sorted<'a> {
@@ -167,6 +171,8 @@ fn sort<'a>(ops: &[&'a Op], owned: &HashSet<ShardEpoch>, results: &mut Results) 
             Op::Cancel(op) => sorted.cancels.push((place, op)),
             Op::Retry(op) => sorted.retries.push((place, op)),
             Op::Inbox(op) => sorted.inboxes.push((place, op)),
+            Op::Park(op) => sorted.parks.push((place, op)),
+            Op::Unpark(op) => sorted.unparks.push((place, op)),
         }
     }
     sorted.grants.sort_unstable_by_key(|(_, op)| op.job);

@@ -26,7 +26,7 @@ const LOCK_LETTERS_SHARED: &str =
 /// Reads live rows and their leases. The locks are held already: this snapshot is behind them.
 const LOAD: &str = "select l.id, l.shard, l.queue, l.priority, l.run_at, l.state, l.gate, l.attempt,
        l.fence, l.event_seq, l.blocked_on, l.blocked_reason, l.deaths, l.last_error,
-       l.last_worker, l.last_started_at, l.execution_ms,
+       l.last_worker, l.last_started_at, l.execution_ms, l.kind,
        e.fence, e.attempt, e.worker, e.granted_at, e.cancel_requested, e.started_seq, e.event_seq, e.due_at
 from job_live l
 left join lease e on e.job_id = l.id and e.job_id = any($1)
@@ -78,6 +78,7 @@ pub(super) struct Held {
     pub(super) last_worker: Option<String>,
     pub(super) last_started_at: Option<Timestamp>,
     pub(super) execution_ms: i64,
+    pub(super) kind: String,
     pub(super) lease: Option<HeldLease>,
 }
 
@@ -114,6 +115,7 @@ impl Held {
             last_worker: columns.next()?,
             last_started_at: columns.time_or_none()?,
             execution_ms: columns.next()?,
+            kind: columns.next()?,
             lease: None,
         };
         if !columns.is_null()? {
@@ -136,6 +138,7 @@ impl Held {
         LiveEntry {
             job: self.id,
             queue: self.queue.clone(),
+            kind: self.kind.clone(),
             state: self.state,
             priority: self.priority,
             run_at: self.run_at,

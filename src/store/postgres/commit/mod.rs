@@ -13,6 +13,7 @@ mod batch;
 mod dependents;
 mod effects;
 mod end;
+mod gate;
 mod grant;
 mod held;
 mod inbox;
@@ -54,6 +55,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         dependents::STATEMENTS,
         effects::STATEMENTS,
         end::STATEMENTS,
+        gate::STATEMENTS,
         grant::STATEMENTS,
         held::STATEMENTS,
         inbox::STATEMENTS,

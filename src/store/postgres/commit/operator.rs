@@ -203,7 +203,8 @@ fn retry(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &RetryOp
     });
     plan.retried_failed.push((op.job.0, seq + 1, String::new()));
     let (queue, priority, from) = (outcome.queue, outcome.priority, outcome.state);
-    Retried::Done { entry: LiveEntry { job: op.job, queue, state, priority, run_at: now }, from }
+    let kind = parts.job.kind;
+    Retried::Done { entry: LiveEntry { job: op.job, queue, kind, state, priority, run_at: now }, from }
 }
 
 fn take_live(found: &mut Found, job: JobId, shard: ShardId) -> Option<Held> {

@@ -55,7 +55,7 @@ on conflict (parent, child) do nothing";
 /// Jobs that were made before, by a submission whose answer the caller did not see.
 const STORED: &str =
     "select j.id, j.created_at, coalesce(l.queue, j.queue), coalesce(l.state, j.birth_state),
-       coalesce(l.priority, j.priority), coalesce(l.run_at, j.run_at), l.blocked_reason
+       coalesce(l.priority, j.priority), coalesce(l.run_at, j.run_at), j.kind, l.blocked_reason
 from job j
 left join job_live l on l.id = j.id and l.id = any($1)
 where j.id = any($1)";
@@ -91,6 +91,7 @@ impl Birth<'_> {
             entry: LiveEntry {
                 job: self.job.id,
                 queue: self.job.queue.clone(),
+                kind: self.job.kind.clone(),
                 state: self.state,
                 priority: self.job.priority,
                 run_at: self.run_at,
@@ -387,8 +388,8 @@ async fn stored(batch: &mut Batch<'_>, jobs: Vec<Uuid>) -> Result<Vec<(JobId, Su
             let job = columns.job()?;
             let created_at = columns.next::<DateTime<Utc>>()?.into();
             let (queue, state) = (columns.next()?, columns.state()?);
-            let (priority, run_at) = (columns.next()?, columns.time()?);
-            let entry = LiveEntry { job, queue, state, priority, run_at };
+            let (priority, run_at, kind) = (columns.next()?, columns.time()?, columns.next()?);
+            let entry = LiveEntry { job, queue, kind, state, priority, run_at };
             let blocked_reason = columns.next()?;
             Ok((job, Submitted::Made { entry, created_at, blocked_reason }))
         })

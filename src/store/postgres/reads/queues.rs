@@ -7,7 +7,7 @@ use crate::{
     domain::{JobOptions, ShardId, Timestamp, WorkerId},
     store::{
         StoreError,
-        read::{LeaseRow, QueueRow, ReadyKey},
+        read::{LeaseRow, QueueRow, ReadyKey, ReadyRow},
     },
 };
 
@@ -32,7 +32,7 @@ from (
 full join queue q on q.name = c.queue and q.shard = c.shard
 order by 1";
 
-const READY: &str = "select l.run_at, l.id
+const READY: &str = "select l.run_at, l.id, l.kind, l.state
 from job_live l
 where l.shard = $1 and l.queue = $2 and l.priority = $3 and l.state <> 3 and l.gate is null
   and (l.run_at, l.id) > ($4, $5) and l.run_at <= $6
@@ -40,7 +40,7 @@ where l.shard = $1 and l.queue = $2 and l.priority = $3 and l.state <> 3 and l.g
 order by l.run_at, l.id
 limit $7";
 
-const DEFERRED: &str = "select l.run_at, l.id
+const DEFERRED: &str = "select l.run_at, l.id, l.kind, l.state
 from job_live l
 where l.shard = $1 and l.queue = $2 and l.priority = $3 and l.state <> 3 and l.gate is null
   and l.run_at > $4 and l.run_at <= $5
@@ -54,6 +54,9 @@ join job_live l on l.shard = $1 and l.queue = $2 and l.priority = p and l.state 
 where l.state in (1, 2, 4) and l.run_at <= $3
   and not exists (select from lease e where e.job_id = l.id)
 group by l.state";
+
+const GATES: &str = "select gate, count(*) from job_live
+where shard = $1 and queue = $2 and gate is not null group by gate order by gate";
 
 const LEASES: &str =
     "select e.job_id, e.queue, e.fence, e.attempt, e.worker, e.session, e.boot, e.granted_at, e.ttl_ms,
@@ -79,6 +82,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("queues deferred", DEFERRED),
     ("queues due counts", DUE_COUNTS),
     ("queues leases", LEASES),
+    ("queues gates", GATES),
     ("queues inbox shards", INBOX_SHARDS),
 ];
 
@@ -106,9 +110,20 @@ pub(in super::super) async fn all(store: &PostgresStore) -> Result<Vec<QueueRow>
     rows.iter().map(queue).collect()
 }
 
-fn key(row: &PgRow) -> Result<ReadyKey, StoreError> {
+fn ready_row(row: &PgRow) -> Result<ReadyRow, StoreError> {
     let mut columns = Columns::of(row);
-    Ok(ReadyKey { run_at: columns.time()?, job: columns.job()? })
+    let key = ReadyKey { run_at: columns.time()?, job: columns.job()? };
+    Ok(ReadyRow { key, kind: columns.next()?, state: columns.state()? })
+}
+
+/// The gates of a queue, with how many jobs each holds.
+pub(in super::super) async fn gates(
+    store: &PostgresStore,
+    shard: ShardId,
+    queue: &str,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let query = sqlx::query_as(GATES).bind(shard.0).bind(queue);
+    query.fetch_all(&store.readers).await.map_err(store_error)
 }
 
 /// The next ready jobs behind `after`.
@@ -118,7 +133,7 @@ pub(in super::super) async fn ready(
     after: Option<ReadyKey>,
     now: Timestamp,
     limit: i64,
-) -> Result<Vec<ReadyKey>, StoreError> {
+) -> Result<Vec<ReadyRow>, StoreError> {
     let (run_at, id) = after.map_or((Timestamp(0), uuid::Uuid::nil()), |key| (key.run_at, key.job.0));
     let rows = sqlx::query(READY)
         .bind(shard.0)
@@ -131,7 +146,7 @@ pub(in super::super) async fn ready(
         .fetch_all(&store.readers)
         .await
         .map_err(store_error)?;
-    rows.iter().map(key).collect()
+    rows.iter().map(ready_row).collect()
 }
 
 /// The jobs that become ready within a time.
@@ -141,7 +156,7 @@ pub(in super::super) async fn deferred(
     after: Timestamp,
     until: Timestamp,
     limit: i64,
-) -> Result<Vec<ReadyKey>, StoreError> {
+) -> Result<Vec<ReadyRow>, StoreError> {
     let rows = sqlx::query(DEFERRED)
         .bind(shard.0)
         .bind(queue)
@@ -152,7 +167,7 @@ pub(in super::super) async fn deferred(
         .fetch_all(&store.readers)
         .await
         .map_err(store_error)?;
-    rows.iter().map(key).collect()
+    rows.iter().map(ready_row).collect()
 }
 
 /// How many deferred jobs are due, by stored state.
