@@ -19,4 +19,4 @@ pub mod config;
 
 pub mod telemetry;
 
-//pub mod system;
+pub mod system;

@@ -8,9 +8,7 @@ use serde_json::json;
 use super::node::Node;
 use crate::{
     actors::console::{StreamItem, Topics},
-    domain::{
-        DependencyPolicy, FieldError, JobId, JobOptions, JobState, NewJob, RawJson, WorkflowId,
-    },
+    domain::{DependencyPolicy, FieldError, JobId, JobOptions, JobState, NewJob, RawJson, WorkflowId},
     http::DemoWorkflow,
 };
 

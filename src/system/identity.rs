@@ -41,7 +41,8 @@ fn kept(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
         // A secret among them: for the node's user alone.
         use std::os::unix::fs::OpenOptionsExt;
         let temporary = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -25,7 +25,7 @@ use crate::{
     },
     config::{Config, DEVELOPMENT_KEY},
     domain::{BootId, Clock, RetryPolicy, SubmitDefaults, WorkerId},
-    http::{self, AuthConfig, Digest, HttpLimits, HttpParts, HttpState},
+    http::{self, AuthConfig, Digest, HttpLimits, HttpParts, HttpState, PayloadCheck},
     store::{
         Store,
         postgres::{PostgresOptions, PostgresStore},
@@ -331,7 +331,7 @@ async fn handlers(
         Arc::new(content),
         Arc::new(StoreHistory { store: store.clone(), owners: epochs.clone() }),
         Arc::new(FileOutbox::new(outbox)),
-        Outbound::new(config.outbound_allow.clone()),
+        Outbound::new(config.outbound_allow.clone()).context("the outbound client")?,
         settings,
     );
     let mut handlers = processors::builtin(platform);
@@ -356,7 +356,7 @@ fn http_state(config: &Config, platform: &Platform, demo: &Demo) -> HttpState {
             dedupe_window: config.default_dedupe_window,
         },
         checked_types: CHECKED_TYPES,
-        check_payload: Arc::new(move |kind, payload| {
+        check_payload: PayloadCheck::new(move |kind, payload| {
             let faults = processors::payload_check(kind, payload, &allow);
             faults.into_iter().map(|fault| (fault.pointer, fault.message)).collect()
         }),

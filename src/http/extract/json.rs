@@ -1,0 +1,257 @@
+//! JSON bodies.
+//!
+//! ```text
+//! other media type, or none   415        cannot be parsed          400, line and column
+//! over the limit              413        parsed, and not as needed 422, a pointer for the field
+//! too slow                    408        not UTF-8, empty          400
+//! ```
+//! A name given twice at the top is a 422. Values that are kept as text (`payload`) are skipped over
+//! without recursion, so no depth of nesting costs stack.
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use futures_util::StreamExt;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_path_to_error::Segment;
+
+use crate::http::{
+    limits::{BODY_BYTES_MAX, BODY_DEADLINE},
+    problem::ApiError,
+};
+
+/// A JSON body.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiJson<T>(pub T);
+
+/// A JSON body that may be left out: none is as good as `{}`.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionalJson<T>(pub T);
+
+/// Longer texts of a parser are cut: they quote the value at fault, which may be a megabyte.
+const DETAIL_CHARS_MAX: usize = 300;
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(unsupported());
+        }
+        let bytes = read(request).await?;
+        if bytes.is_empty() {
+            return Err(ApiError::malformed("empty_body", "the body is empty"));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let json = is_json(request.headers());
+        let bytes = read(request).await?;
+        match (bytes.is_empty(), json) {
+            (true, _) => Ok(Self(T::default())),
+            (false, true) => parse(&bytes).map(Self),
+            (false, false) => Err(unsupported()),
+        }
+    }
+}
+
+fn unsupported() -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "the body must be `Content-Type: application/json`",
+    )
+}
+
+/// Whether the one content type is `application/json`, in UTF-8 if it says so.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+        // A compressed body would have to be unpacked first, and nothing here does.
+        && headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity")
+}
+
+/// Reads the whole body, within its limit and its deadline.
+async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok())
+        .unwrap_or_default();
+    if announced > BODY_BYTES_MAX {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), announced)).await;
+    collected.unwrap_or_else(|_| {
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive"))
+    })
+}
+
+fn too_large() -> ApiError {
+    let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::with_capacity(announced);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|_| ApiError::malformed("body_cut_off", "the body ended before its end"))?;
+        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Parses a body.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
+        ApiError::malformed("malformed_json", detail)
+    })?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = serde_path_to_error::deserialize(&mut json);
+    match parsed {
+        Ok(value) => json.end().map(|()| value).map_err(|error| malformed(&error)),
+        // The parser stops at the first fault of either kind; which kind it is, a second pass tells.
+        Err(error) => Err(match well_formed(text) {
+            Ok(()) => unfit(error.path(), error.inner()),
+            Err(syntax) => malformed(&syntax),
+        }),
+    }
+}
+
+fn well_formed(text: &str) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    IgnoredAny::deserialize(&mut json)?;
+    json.end()
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    ApiError::malformed("malformed_json", format!("the body is not JSON: {error}"))
+}
+
+fn unfit(path: &serde_path_to_error::Path, error: &serde_json::Error) -> ApiError {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Enum { .. } | Segment::Unknown => (),
+        }
+    }
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    // The parser names these fields in its text alone.
+    if let Some(field) = ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix)?.strip_suffix('`'))
+        && !pointer.ends_with(&format!("/{field}"))
+    {
+        pointer.push('/');
+        pointer.push_str(field);
+    }
+    ApiError::invalid_field(pointer, text.chars().take(DETAIL_CHARS_MAX).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SubmitRequest;
+
+    fn submit(body: &str) -> Result<SubmitRequest, (u16, String)> {
+        parse(body.as_bytes()).map_err(|error| (error.status().as_u16(), format!("{error:?}")))
+    }
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        let payload =
+            r#"{ "big" : 9007199254740993, "nul":"\u0000", "e":1e400, "b":1, "a":1,  "a":2, "x":"\ud83d" }"#;
+        let request = submit(&format!(r#"{{"type":"t","payload": {payload} }}"#)).expect("well-formed");
+        assert_eq!(request.payload.expect("has one").text(), payload);
+    }
+
+    #[test]
+    fn depth_costs_no_stack_anywhere() {
+        let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+        assert!(submit(&format!(r#"{{"type":"t","payload":{deep}}}"#)).is_ok(), "checked later");
+        assert!(submit(&format!(r#"{{"type":"t","unknown":{deep}}}"#)).is_ok());
+        for field in ["type", "expiresAt", "tags", "retry"] {
+            let (status, _) = submit(&format!(r#"{{"{field}":{deep}}}"#)).expect_err("too deep");
+            assert_eq!(status, 422, "{field}");
+        }
+        assert_eq!(submit(&deep[..500_000]).expect_err("cut off").0, 400);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_told_from_what_does_not_fit() {
+        for bad in
+            ["{", "nul", "{\"type\":}", "{}x", "\u{feff}{}", "{'type':1}", "[1,]", "{\"type\":\"t\"} {}"]
+        {
+            assert_eq!(submit(bad).expect_err(bad).0, 400, "{bad}");
+        }
+        for (bad, pointer) in [
+            ("{}", "/type"),
+            ("[]", ""),
+            ("null", ""),
+            (r#"{"type":7}"#, "/type"),
+            (r#"{"type":"t","type":"u"}"#, "/type"),
+            (r#"{"type":"t","tags":["a",1]}"#, "/tags/1"),
+            (r#"{"type":"t","retry":{"strategy":"never"}}"#, "/retry/strategy"),
+            (r#"{"type":"t","priority":1.5}"#, "/priority"),
+            (r#"{"type":"t","maxAttempts":99999999999999999999}"#, "/maxAttempts"),
+            (r#"{"type":"\ud800"}"#, "/type"),
+            (r#"{"type":"t","scheduledAt":"tomorrow"}"#, "/scheduledAt"),
+            (r#"{"type":"t","workflowId":"x"}"#, "/workflowId"),
+        ] {
+            let (status, text) = submit(bad).expect_err(bad);
+            assert_eq!(status, 422, "{bad}: {text}");
+            assert!(text.contains(&format!("pointer: {pointer:?}")), "{bad}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_at_fault_is_not_sent_back() {
+        let (_, text) =
+            submit(&format!(r#"{{"type":"t","priority":"{}"}}"#, "x".repeat(100_000))).expect_err("a text");
+        assert!(text.len() < 2_000);
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_taken() {
+        let with = |value: &'static str| {
+            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().expect("a header"))]))
+        };
+        assert!(with("application/json") && with("Application/JSON; charset=UTF-8"));
+        for bad in ["text/plain", "application/jsonp", "application/json; charset=latin1", ""] {
+            assert!(!with(bad), "{bad}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,20 @@
+//! The node's events, as they happen: over a WebSocket, or as server-sent events.
+//!
+//! ```text
+//! stream.hello       first: the stream's id and its newest seq
+//! stream.reset       next, when the reader asked for a place that is gone: read the state anew
+//! job.started …      events, seq dense unless topics narrow
+//! stream.heartbeat   when nothing happened for 15 s
+//! ```
+//! A reader reads the hub's ring at its own pace, so a slow one costs the node nothing; one that takes
+//! nothing for 30 s is dropped.
+
+mod feed;
+mod sse;
+mod ws;
+
+pub use feed::{Control, StreamMessage};
+pub(in crate::http) use sse::__path_sse;
+pub use sse::sse;
+pub(in crate::http) use ws::__path_ws;
+pub use ws::ws;

@@ -1,0 +1,7 @@
+//! The whole router in process: what needs no actors.
+
+mod access;
+mod description;
+mod hostile;
+mod reads;
+mod streams;
