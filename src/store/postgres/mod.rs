@@ -14,8 +14,11 @@ mod error;
 mod guard;
 mod lifecycle;
 mod reads;
+mod raw_limit;
 mod remove;
 mod rows;
+
+pub use raw_limit::{RawLimit, raw_limit};
 
 use std::sync::{
     RwLock,
