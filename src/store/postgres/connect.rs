@@ -47,7 +47,9 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
 }
 
 /// A connection that writes. Its plans must not depend on statistics, which lag behind tables that fill
-/// and empty within a second: every journal statement is a nested loop over index look-ups. Planning anew
+/// and empty within a second: every journal statement is a nested loop over index look-ups. Where an array
+/// is joined with a large table, the condition is `id = any(array[…])` or the look-up is lateral: with a
+/// plain equality a plan made for a nearly empty table walks its whole index. Planning anew
 /// for each batch costs a small batch more than running it.
 pub(super) fn journal(options: &PgConnectOptions, boot: Option<BootId>, role: &str) -> PgConnectOptions {
     let name = boot.map_or_else(|| format!("ganger {role}"), |boot| format!("ganger {role} {boot}"));
