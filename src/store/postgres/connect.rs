@@ -27,7 +27,7 @@ const SERVER_VERSION_MIN: u32 = 130_000;
 
 /// What a server's settings say about what it promises.
 const SETTINGS: &str = "select current_setting('fsync'), current_setting('full_page_writes'),
-       pg_is_in_recovery(), current_setting('server_encoding')";
+       pg_is_in_recovery(), current_setting('server_encoding'), current_setting('synchronous_commit')";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("connect settings", SETTINGS)];
 
@@ -105,6 +105,12 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), StoreErro
     }
     if read(3)? != "UTF8" {
         return Err(StoreError::Refused("the database's encoding must be UTF8".into()));
+    }
+    // A pooler in between may drop what the connection asked for.
+    if read(4)? == "off" {
+        return Err(StoreError::Refused(
+            "synchronous_commit is off: a crash would lose acknowledged jobs".into(),
+        ));
     }
     Ok(())
 }
