@@ -20,6 +20,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         parts::STATEMENTS,
         queues::STATEMENTS,
         remove::STATEMENTS,
+        retry::STATEMENTS,
         schema::STATEMENTS,
         submit::STATEMENTS,
         submit_rows::STATEMENTS,
