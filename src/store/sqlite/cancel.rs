@@ -29,12 +29,12 @@ const OUTCOME: &str = "
            value ->> 6, value ->> 7, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
            value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
            value ->> 18, value ->> 19
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 pub(super) const UNFINISH: &str =
-    "delete from outcome where job_id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from outcome where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 pub(super) const UNBURY: &str =
-    "delete from dead_letter where job_id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from dead_letter where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] =

@@ -20,27 +20,27 @@ use crate::{
 /// The leases to be ended.
 const LEASED: &str = "
     select lease.job_id, lease.shard, lease.queue, lease.fence, lease.event_seq
-    from json_each(?1) e join lease on lease.job_id = unhex(e.value)";
+    from jsonb_each(?1) e join lease on lease.job_id = unhex(e.value)";
 
 /// What is needed besides of jobs that live on.
 const LIVES_ON: &str = "
     select l.id, lease.attempt, lease.worker, lease.granted_at, lease.started_seq, lease.due_at, l.priority,
            l.run_at, l.attempt, l.deaths
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join lease on lease.job_id = unhex(e.value)
     join job_live l on l.id = lease.job_id";
 
 /// How attempts that are no leases any more were recorded.
 const RECORDED: &str = "
     select unhex(e.value ->> 0), e.value ->> 1, coalesce(a.status, o.attempt_status)
-    from json_each(?1) e
+    from jsonb_each(?1) e
     left join attempt a on a.job_id = unhex(e.value ->> 0) and a.fence = e.value ->> 1
     left join outcome o on o.job_id = unhex(e.value ->> 0) and o.fence = e.value ->> 1";
 
-const UNLEASE: &str = "delete from lease where job_id in (select unhex(value ->> 0) from json_each(?1))";
+const UNLEASE: &str = "delete from lease where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 pub(super) const UNLIVE: &str =
-    "delete from job_live where id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from job_live where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 /// The packed end, from the rows it ends: written before they go. An end named `job.recovered` (9) is
 /// one more death under the job.
@@ -54,7 +54,7 @@ const OUTCOME: &str = "
            e.value ->> 6, lease.started_seq, lease.granted_at, lease.due_at, e.value ->> 4, lease.worker,
            e.value ->> 7, e.value ->> 8, e.value ->> 9, l.deaths + (e.value ->> 3 = 9), l.replay_count,
            l.last_replayed_at, l.tenant, l.kind
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join lease on lease.job_id = unhex(e.value ->> 0)
     join job_live l on l.id = lease.job_id";
 
@@ -63,7 +63,7 @@ const DEAD_LETTER: &str = "
                              failed_at, attempt, replay_count, last_replayed_at)
     select o.job_id, o.shard, o.queue, o.worker, o.error_type, o.error_message, o.stack_trace,
            o.finished_at, o.attempt, o.replay_count, o.last_replayed_at
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join outcome o on o.job_id = unhex(e.value ->> 0)";
 
 const BACK: &str = "
@@ -72,7 +72,7 @@ const BACK: &str = "
         event_seq = e.value ->> 5, deaths = e.value ->> 6,
         last_error = coalesce(e.value ->> 7, last_error), last_worker = e.value ->> 8,
         last_started_at = e.value ->> 9, execution_ms = e.value ->> 10, updated_at = e.value ->> 11
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where job_live.id = unhex(e.value ->> 0)";
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const REVIVE: &str = "
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12,
            value ->> 13, value ->> 14, value ->> 15, value ->> 16
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("revive", REVIVE)];

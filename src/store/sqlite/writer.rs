@@ -22,6 +22,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared: all there are.
 const STATEMENTS_CACHED: usize = 200;
 
+/// Rows that the connection's thread may be ahead of its reader: a whole batch's, or the two threads
+/// wait for each other row by row.
+const ROWS_BUFFERED: usize = 2_048;
+
 /// What both kinds of connection share.
 pub(super) fn connect_options(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -31,6 +35,7 @@ pub(super) fn connect_options(file: &Path) -> SqliteConnectOptions {
         .foreign_keys(false)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENTS_CACHED)
+        .row_buffer_size(ROWS_BUFFERED)
         .disable_statement_logging()
 }
 
