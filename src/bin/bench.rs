@@ -117,9 +117,10 @@ async fn measure(args: &Args, engine: &str, data_dir: &std::path::Path) -> Resul
     drop(births);
     let bulk = args.jobs as f64 / began.elapsed().as_secs_f64();
     let ratio = |value: f64, limit: Option<f64>| {
-        limit.map_or(json!({ "store": engine }), |limit| {
-            json!({ "store": engine, "ofRaw": (value / limit * 1_000.0).round() / 1_000.0 })
-        })
+        limit.map_or(
+            json!({ "store": engine }),
+            |limit| json!({ "store": engine, "ofRaw": (value / limit * 1_000.0).round() / 1_000.0 }),
+        )
     };
     figure("submit_bulk", bulk, "jobs/s", ratio(bulk, raw.map(|raw| raw.insert_per_second)));
     node.shutdown().await?;
@@ -134,7 +135,12 @@ async fn measure(args: &Args, engine: &str, data_dir: &std::path::Path) -> Resul
     latency(args, data_dir, engine).await
 }
 
-async fn start(args: &Args, data_dir: &std::path::Path, concurrency: usize, handlers: Registry) -> Result<Node> {
+async fn start(
+    args: &Args,
+    data_dir: &std::path::Path,
+    concurrency: usize,
+    handlers: Registry,
+) -> Result<Node> {
     let mut words = vec![
         "ganger-node".to_owned(),
         "--http-addr=127.0.0.1:0".to_owned(),

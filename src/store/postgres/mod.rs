@@ -13,8 +13,8 @@ mod connect;
 mod error;
 mod guard;
 mod lifecycle;
-mod reads;
 mod raw_limit;
+mod reads;
 mod remove;
 mod rows;
 
@@ -37,7 +37,8 @@ use super::{
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
     read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
+        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
+        ReadyRow,
     },
 };
 use crate::domain::{

@@ -32,7 +32,8 @@ const INSERT: &str = "with j as (
 insert into ganger_raw.job_live (id, run_at, updated_at, shard, priority, state, queue, kind, tenant)
 select u.id, now(), now(), 1, 5, 0, 'bench', 'noop', 'default' from unnest($1::uuid[]) as u (id)";
 
-const LEASE: &str = "insert into ganger_raw.lease (job_id, session, boot, granted_at, fence, ttl_ms, started_seq,
+const LEASE: &str =
+    "insert into ganger_raw.lease (job_id, session, boot, granted_at, fence, ttl_ms, started_seq,
        event_seq, attempt, shard, queue, worker)
 select u.id, u.id, u.id, now(), 4294967296, 30000, 2, 2, 1, 1, 'bench', 'bench/local'
 from unnest($1::uuid[]) as u (id)";
