@@ -1,7 +1,7 @@
 //! Ganger: a distributed job platform whose queues, active jobs and workers are supervised actors.
 //!
 //! Layers, in reading order; imports go one way, `tests/tidy.rs` holds it:
-//! `bin → system → http → actors → store → domain`, and `worker` depends on `domain` only.
+//! `bin → system → http → actors → store → domain`; `worker` and `cli` depend on `domain` only.
 
 pub mod domain;
 
@@ -20,3 +20,5 @@ pub mod config;
 pub mod telemetry;
 
 pub mod system;
+
+pub mod cli;
