@@ -1,7 +1,10 @@
 //! Ganger: a distributed job platform whose queues, active jobs and workers are supervised actors.
 //!
 //! Layers, in reading order; imports go one way, `tests/tidy.rs` holds it:
-//! `bin → system → http → actors → store → domain`, and `worker` depends on `domain` only.
+//! `bin → system → http → actors → store → domain`; `worker` and `cli` depend on `domain` only.
+
+#[cfg(panic = "abort")]
+compile_error!("supervision needs unwinding: build without `panic = \"abort\"`");
 
 pub mod domain;
 
@@ -20,3 +23,5 @@ pub mod config;
 pub mod telemetry;
 
 pub mod system;
+
+pub mod cli;

@@ -1,7 +1,11 @@
 //! PostgreSQL against the conformance suite, and what is its own.
 //!
-//! Built with `--cfg ganger_broken="no_epoch_check"` or `"no_fence_check"`, tests of the suite and of
-//! `ownership` must fail: see `tests/store_postgres/broken`.
+//! Without the epoch check, or without the fence in the statement that ends leases, tests must fail:
+//!
+//! ```text
+//! RUSTFLAGS='--cfg ganger_broken="no_epoch_check"' cargo test --target-dir target/broken --test store_postgres
+//! RUSTFLAGS='--cfg ganger_broken="no_fence_check"' cargo test --target-dir target/broken --test store_postgres
+//! ```
 
 #[cfg(test)]
 #[macro_use]

@@ -6,15 +6,23 @@ mod conformance;
 
 #[cfg(test)]
 mod sqlite {
-    use std::sync::Arc;
+    use std::{
+        io::{BufRead, BufReader},
+        path::Path,
+        process::{Command, Stdio},
+        sync::Arc,
+    };
 
-    use ganger::store::{
-        Store,
-        sqlite::{SqliteOptions, SqliteStore},
+    use ganger::{
+        domain::{JobId, JobState, fence::RESTORE_STEP},
+        store::{
+            OpResult, Store, StoreError,
+            sqlite::{SqliteOptions, SqliteStore},
+        },
     };
     use tempfile::TempDir;
 
-    use super::conformance;
+    use super::conformance::{self, kit::Kit};
 
     async fn fresh() -> (Arc<dyn Store>, TempDir) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -23,4 +31,160 @@ mod sqlite {
     }
 
     conformance!(fresh);
+
+    async fn open(dir: &Path) -> Result<Kit, StoreError> {
+        let store = SqliteStore::open(dir, SqliteOptions::default()).await?;
+        Ok(Kit::new(Arc::new(store)).await)
+    }
+
+    fn epoch(kit: &Kit) -> i64 {
+        kit.owner("mail").epoch.0
+    }
+
+    #[tokio::test]
+    async fn a_second_process_is_refused_by_name_and_served_after_the_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let kit = open(dir.path()).await.expect("opens");
+        let Err(StoreError::Refused(why)) = open(dir.path()).await else { panic!("two have it open") };
+        assert!(why.contains(&dir.path().display().to_string()), "{why}");
+        let id = kit.made("mail").await;
+        kit.store.close().await;
+        assert!(kit.store.ping().await.is_err(), "it is closed");
+        let next = open(dir.path()).await.expect("opens");
+        assert_eq!(next.state(id).await, JobState::Queued);
+        assert_eq!(epoch(&next), epoch(&kit) + 1);
+    }
+
+    /// Copies the files of a database, as a backup does.
+    fn copy(from: &Path, to: &Path) {
+        for name in ["ganger.db", "ganger.db-wal"] {
+            let _ = std::fs::remove_file(to.join(name));
+            if from.join(name).exists() {
+                std::fs::copy(from.join(name), to.join(name)).expect("copies");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_put_back_from_a_backup_is_recognised() {
+        let (dir, backup) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+        let kit = open(dir.path()).await.expect("opens");
+        kit.made("mail").await;
+        copy(dir.path(), backup.path());
+        // Lost with the restore, in the same start as the copy.
+        kit.made("mail").await;
+        kit.store.heartbeat(kit.boot).await.expect("beats");
+        kit.store.close().await;
+        copy(backup.path(), dir.path());
+        let restored = open(dir.path()).await.expect("opens");
+        assert_eq!(epoch(&restored), epoch(&kit) + RESTORE_STEP);
+        restored.store.close().await;
+        // Not restored: a start like any other.
+        let next = open(dir.path()).await.expect("opens");
+        assert_eq!(epoch(&next), epoch(&restored) + 1);
+        next.store.close().await;
+        // Copied before the last start.
+        copy(backup.path(), dir.path());
+        let again = open(dir.path()).await.expect("opens");
+        assert_eq!(epoch(&again), epoch(&kit) + RESTORE_STEP);
+        again.store.close().await;
+        // A start that ended between the database and the file is no restore.
+        let file = std::fs::read(dir.path().join("generation")).expect("reads");
+        let crashed = open(dir.path()).await.expect("opens");
+        crashed.store.close().await;
+        std::fs::write(dir.path().join("generation"), file).expect("writes");
+        let next = open(dir.path()).await.expect("opens");
+        assert_eq!(epoch(&next), epoch(&crashed) + 1);
+    }
+
+    const CHILD_DIR: &str = "GANGER_TEST_CHILD_DIR";
+
+    /// The process that is killed: tells each job that was answered.
+    #[tokio::test]
+    #[ignore = "run by what_was_answered_survives_a_kill"]
+    async fn writes_until_it_is_killed() {
+        let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+        let kit = open(Path::new(&dir)).await.expect("opens");
+        loop {
+            let jobs: Vec<_> = (0..20).map(|_| conformance::kit::job("mail")).collect();
+            kit.commit(&jobs.iter().map(|job| kit.submit_op(job)).collect::<Vec<_>>()).await;
+            kit.run("mail", jobs[0].id, conformance::kit::completed()).await;
+            println!("answered {} {}", jobs[0].id, jobs[1].id);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_survives_a_kill() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for answered in [1, 7, 30] {
+            let mut child = Command::new(std::env::current_exe().expect("a path"))
+                .args(["--ignored", "--exact", "sqlite::writes_until_it_is_killed", "--nocapture"])
+                .env(CHILD_DIR, dir.path())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("starts");
+            let output = BufReader::new(child.stdout.take().expect("its output"));
+            let lines = output.lines().map_while(Result::ok);
+            let told: Vec<_> = lines
+                .filter_map(|line| line.split_once("answered ").map(|(_, ids)| ids.to_owned()))
+                .take(answered)
+                .collect();
+            child.kill().expect("is killed");
+            child.wait().expect("is gone");
+            assert_eq!(told.len(), answered, "it wrote until it was killed");
+            let kit = open(dir.path()).await.expect("opens");
+            for ids in told {
+                let ids: Vec<JobId> = ids.split(' ').map(|id| id.parse().expect("an id")).collect();
+                assert_eq!(kit.state(ids[0]).await, JobState::Completed);
+                assert_eq!(kit.state(ids[1]).await, JobState::Queued);
+            }
+            kit.check().await;
+            kit.store.close().await;
+        }
+    }
+
+    /// Whole lives per second. Not a test: `cargo test --release --test store_sqlite -- --ignored --nocapture`.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "a measurement"]
+    async fn measure_lives_per_second() {
+        for batch in [1, 16, 64, 256, 512, 1_024] {
+            let (store, _guard) = fresh().await;
+            let kit = conformance::kit::Kit::new(store).await;
+            let rounds = (40_000 / batch).clamp(20, 600);
+            let started = std::time::Instant::now();
+            let mut spent = [std::time::Duration::ZERO; 3];
+            for _ in 0..rounds {
+                let jobs: Vec<_> = (0..batch).map(|_| conformance::kit::job("mail")).collect();
+                let at = std::time::Instant::now();
+                kit.commit(&jobs.iter().map(|job| kit.submit_op(job)).collect::<Vec<_>>()).await;
+                spent[0] += at.elapsed();
+                let at = std::time::Instant::now();
+                let grants: Vec<_> = jobs.iter().map(|job| kit.grant_op("mail", job.id)).collect();
+                let granted = kit.commit(&grants).await;
+                spent[1] += at.elapsed();
+                let at = std::time::Instant::now();
+                let ends: Vec<_> = granted
+                    .into_iter()
+                    .map(|result| match result {
+                        OpResult::Granted(g) => {
+                            kit.end_op("mail", g.job, g.fence, conformance::kit::completed())
+                        }
+                        other => panic!("{other:?}"),
+                    })
+                    .collect();
+                kit.commit(&ends).await;
+                spent[2] += at.elapsed();
+            }
+            let lives = (rounds * batch) as f64;
+            println!(
+                "batch {batch}: {:.0} lives/s; µs a job: submit {:.1}, grant {:.1}, end {:.1}",
+                lives / started.elapsed().as_secs_f64(),
+                spent[0].as_secs_f64() * 1e6 / lives,
+                spent[1].as_secs_f64() * 1e6 / lives,
+                spent[2].as_secs_f64() * 1e6 / lives,
+            );
+        }
+    }
 }

@@ -17,10 +17,12 @@ use crate::{
     store::StoreError,
 };
 
+type Faults = dyn Fn(&str, &Value) -> Vec<(String, String)> + Send + Sync;
+
 /// Checks the payload of a built-in type; what it returns are pointers from the payload's root, with
 /// what is wrong there.
 #[derive(Clone)]
-pub struct PayloadCheck(Arc<dyn Fn(&str, &Value) -> Vec<(String, String)> + Send + Sync>);
+pub struct PayloadCheck(Arc<Faults>);
 
 impl PayloadCheck {
     /// By this function of a type and a payload.

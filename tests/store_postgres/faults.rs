@@ -3,7 +3,7 @@
 use ganger::{
     domain::{JobState, RawJson},
     store::{
-        CommitError, OpResult, Settled, Store, StoreError,
+        CommitError, OpResult, Settled, StoreError,
         postgres::{PostgresOptions, PostgresStore},
     },
 };
@@ -98,17 +98,25 @@ async fn operations_the_server_refuses_fail_alone_and_the_rest_is_one_transactio
 }
 
 #[tokio::test]
-async fn a_server_that_may_lose_commits_is_refused() {
+async fn a_databases_asynchronous_default_does_not_hold_for_the_store() {
     let url = PgServer::shared().create_database().await;
     let mut admin = plain(&url).await;
-    // `synchronous_commit` is per session: the store sets its own.
-    sqlx::raw_sql("do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$")
-        .execute(&mut admin)
-        .await
-        .expect("sets");
-    let store = PostgresStore::connect(&url, PostgresOptions::default()).await.expect("connects");
-    store.migrate(true).await.expect("migrates");
-    let wrong =
-        PostgresStore::connect("postgres://nobody@127.0.0.1:1/none", PostgresOptions::default()).await;
-    assert!(matches!(wrong, Err(StoreError::Unavailable(_))), "{wrong:?}");
+    sqlx::raw_sql(
+        "do $$ begin
+            execute format('alter database %I set synchronous_commit = off', current_database());
+        end $$",
+    )
+    .execute(&mut admin)
+    .await
+    .expect("sets");
+    // The lanes refuse a session in which it is off.
+    let kit = Kit::new(open(&url).await).await;
+    kit.made("mail").await;
+}
+
+#[tokio::test]
+async fn a_server_out_of_reach_is_not_waited_for() {
+    let url = "postgres://nobody@127.0.0.1:1/none";
+    let answer = PostgresStore::connect(url, PostgresOptions::default()).await;
+    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
 }

@@ -87,6 +87,8 @@ pub struct QueueState {
     pub(super) bare_leases: HashSet<JobId>,
     /// Why the lease's actor that is being started again ended.
     pub(super) lease_failure: Option<String>,
+    /// The incarnations of the lease supervisors that were seen last.
+    pub(super) lease_supervisors: [Option<ractor::ActorCell>; LEASE_SUPERVISORS],
     pub(super) told: Vec<StreamEvent>,
     /// Ops sent to the journal so far.
     pub(super) serial: u64,
@@ -120,6 +122,7 @@ impl Actor for QueueActor {
             leases: HashMap::new(),
             bare_leases: HashSet::new(),
             lease_failure: None,
+            lease_supervisors: [const { None }; LEASE_SUPERVISORS],
             told: Vec::new(),
             serial: 0,
             is_count_doubtful: false,

@@ -27,7 +27,7 @@ const SERVER_VERSION_MIN: u32 = 130_000;
 
 /// What a server's settings say about what it promises.
 const SETTINGS: &str = "select current_setting('fsync'), current_setting('full_page_writes'),
-       pg_is_in_recovery(), current_setting('server_encoding')";
+       pg_is_in_recovery(), current_setting('server_encoding'), current_setting('synchronous_commit')";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("connect settings", SETTINGS)];
 
@@ -47,7 +47,9 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
 }
 
 /// A connection that writes. Its plans must not depend on statistics, which lag behind tables that fill
-/// and empty within a second: every journal statement is a nested loop over index look-ups. Planning anew
+/// and empty within a second: every journal statement is a nested loop over index look-ups. Where an array
+/// is joined with a large table, the condition is `id = any(array[…])` or the look-up is lateral: with a
+/// plain equality a plan made for a nearly empty table walks its whole index. Planning anew
 /// for each batch costs a small batch more than running it.
 pub(super) fn journal(options: &PgConnectOptions, boot: Option<BootId>, role: &str) -> PgConnectOptions {
     let name = boot.map_or_else(|| format!("ganger {role}"), |boot| format!("ganger {role} {boot}"));
@@ -103,6 +105,12 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), StoreErro
     }
     if read(3)? != "UTF8" {
         return Err(StoreError::Refused("the database's encoding must be UTF8".into()));
+    }
+    // A pooler in between may drop what the connection asked for.
+    if read(4)? == "off" {
+        return Err(StoreError::Refused(
+            "synchronous_commit is off: a crash would lose acknowledged jobs".into(),
+        ));
     }
     Ok(())
 }

@@ -13,13 +13,19 @@ mod connect;
 mod error;
 mod guard;
 mod lifecycle;
+mod raw_limit;
 mod reads;
 mod remove;
 mod rows;
 
-use std::sync::{
-    RwLock,
-    atomic::{AtomicBool, Ordering},
+pub use raw_limit::{RawLimit, raw_limit};
+
+use std::{
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -41,6 +47,9 @@ use crate::domain::{
 
 /// More lanes than this wait for one another's rows and disk flushes (measured with 4 and 8).
 pub const LANES_MAX: u16 = 8;
+
+/// Longer than the server's own statement timeout, for a server that does not answer at all.
+const CALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy)]
@@ -141,11 +150,11 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        guard::ping(self).await
+        bounded(guard::ping(self)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        lifecycle::now(self).await
+        bounded(lifecycle::now(self)).await
     }
 
     async fn acquire_all(
@@ -163,11 +172,11 @@ impl Store for PostgresStore {
         seen: Epoch,
         boot: BootId,
     ) -> Result<Option<Epoch>, StoreError> {
-        guard::raise_epoch(self, shard, seen, boot).await
+        bounded(guard::raise_epoch(self, shard, seen, boot)).await
     }
 
     async fn heartbeat(&self, boot: BootId) -> Result<(), StoreError> {
-        guard::heartbeat(self, boot).await
+        bounded(guard::heartbeat(self, boot)).await
     }
 
     async fn maintain(&self) -> Result<(), StoreError> {
@@ -179,15 +188,15 @@ impl Store for PostgresStore {
     }
 
     async fn settle(&self, unknown: &UnknownCommit) -> Result<Settled, StoreError> {
-        commit::settle(self, unknown.witness.as_ref()).await
+        bounded(commit::settle(self, unknown.witness.as_ref())).await
     }
 
     async fn queues(&self, shard: ShardId) -> Result<Vec<QueueRow>, StoreError> {
-        reads::queues::of_shard(self, shard).await
+        bounded(reads::queues::of_shard(self, shard)).await
     }
 
     async fn all_queues(&self) -> Result<Vec<QueueRow>, StoreError> {
-        reads::queues::all(self).await
+        bounded(reads::queues::all(self)).await
     }
 
     async fn ready(
@@ -199,7 +208,7 @@ impl Store for PostgresStore {
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<ReadyRow>, StoreError> {
-        reads::queues::ready(self, (shard, queue, priority), after, now, limit).await
+        bounded(reads::queues::ready(self, (shard, queue, priority), after, now, limit)).await
     }
 
     async fn deferred(
@@ -211,27 +220,27 @@ impl Store for PostgresStore {
         until: Timestamp,
         limit: i64,
     ) -> Result<Vec<ReadyRow>, StoreError> {
-        reads::queues::deferred(self, (shard, queue, priority), after, until, limit).await
+        bounded(reads::queues::deferred(self, (shard, queue, priority), after, until, limit)).await
     }
 
     async fn due_counts(&self, shard: ShardId, queue: &str, now: Timestamp) -> Result<[i64; 9], StoreError> {
-        reads::queues::due_counts(self, shard, queue, now).await
+        bounded(reads::queues::due_counts(self, shard, queue, now)).await
     }
 
     async fn leases(&self, shard: ShardId, queue: &str) -> Result<Vec<LeaseRow>, StoreError> {
-        reads::queues::leases(self, shard, queue).await
+        bounded(reads::queues::leases(self, shard, queue)).await
     }
 
     async fn gates(&self, shard: ShardId, queue: &str) -> Result<Vec<(String, i64)>, StoreError> {
-        reads::queues::gates(self, shard, queue).await
+        bounded(reads::queues::gates(self, shard, queue)).await
     }
 
     async fn inbox_shards(&self) -> Result<Vec<ShardId>, StoreError> {
-        reads::queues::inbox_shards(self).await
+        bounded(reads::queues::inbox_shards(self)).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<JobView>, StoreError> {
-        reads::job::view(self, id).await
+        bounded(reads::job::view(self, id)).await
     }
 
     async fn jobs(
@@ -240,7 +249,7 @@ impl Store for PostgresStore {
         cursor: Option<JobCursor>,
         limit: i64,
     ) -> Result<Vec<JobView>, StoreError> {
-        reads::list::jobs(self, filter, cursor, limit).await
+        bounded(reads::list::jobs(self, filter, cursor, limit)).await
     }
 
     async fn events(
@@ -249,23 +258,23 @@ impl Store for PostgresStore {
         after: i64,
         limit: i64,
     ) -> Result<Option<Vec<TimelineRow>>, StoreError> {
-        reads::job::events(self, id, after, limit).await
+        bounded(reads::job::events(self, id, after, limit)).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Option<Vec<AttemptRow>>, StoreError> {
-        reads::job::attempts(self, id).await
+        bounded(reads::job::attempts(self, id)).await
     }
 
     async fn graph(&self, id: JobId) -> Result<Option<Graph>, StoreError> {
-        reads::graph::graph(self, id).await
+        bounded(reads::graph::graph(self, id)).await
     }
 
     async fn inspect(&self, id: JobId) -> Result<Option<Inspection>, StoreError> {
-        reads::inspect::inspect(self, id).await
+        bounded(reads::inspect::inspect(self, id)).await
     }
 
     async fn locate(&self, id: JobId) -> Result<Option<(ShardId, String)>, StoreError> {
-        reads::job::locate(self, id).await
+        bounded(reads::job::locate(self, id)).await
     }
 
     async fn finished(
@@ -274,7 +283,7 @@ impl Store for PostgresStore {
         after: Option<JobId>,
         limit: i64,
     ) -> Result<Vec<FinishedRow>, StoreError> {
-        reads::list::finished(self, filter, after, limit).await
+        bounded(reads::list::finished(self, filter, after, limit)).await
     }
 
     async fn remove_finished(
@@ -287,7 +296,7 @@ impl Store for PostgresStore {
         limit: i64,
     ) -> Result<i64, StoreError> {
         let scope = remove::Scope { before, states, queue, tenant };
-        remove::remove_finished(self, owners, scope, limit).await
+        bounded(remove::remove_finished(self, owners, scope, limit)).await
     }
 
     async fn close(&self) {
@@ -295,5 +304,13 @@ impl Store for PostgresStore {
         self.close_lanes().await;
         guard::release(self).await;
         self.readers.close().await;
+    }
+}
+
+/// The call's answer, within the deadline.
+async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::Unavailable("the server did not answer within 15 s".into())),
     }
 }

@@ -17,27 +17,27 @@ use crate::{
 const EPOCHS: &str = "
     select shard.id, shard.epoch, shard_seal.floor
     from shard join shard_seal on shard_seal.id = shard.id
-    where shard.id in (select value from json_each(?1))";
+    where shard.id in (select value from jsonb_each(?1))";
 
 const EVENTS: &str = "
     insert into event (job_id, seq, kind, state, at, attempt, fence, worker, metadata)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 8
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 const ATTEMPTS: &str = "
     insert into attempt (job_id, fence, attempt, worker, status, error_type, error_message, stack_trace,
                          started_at, finished_at)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 8, value ->> 9
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 const COUNTERS: &str = "
     insert into counter (shard, queue, lane, queued, scheduled, retrying, blocked, throttled, active,
                          completed, failed, canceled)
     select value ->> 0, value ->> 1, 0, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
            value ->> 7, value ->> 8, value ->> 9, value ->> 10
-    from json_each(?1) where true
+    from jsonb_each(?1) where true
     on conflict (shard, queue, lane) do update set
         queued = queued + excluded.queued,
         scheduled = scheduled + excluded.scheduled,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     batch::{Batch, Who},
-    end::{OUTCOME, UNLIVE},
+    end::UNLIVE,
     moves::{NOTE_LEASE, materialise},
     parts::{self, Stored},
     rows::{Rows, ids},
@@ -20,13 +20,25 @@ use crate::{
     },
 };
 
+/// The end of a job that waited, all of it given.
+const OUTCOME: &str = "
+    insert into outcome (job_id, shard, queue, state, fence, attempt, finished_at, event_seq, last_seq,
+                         end_kind, run_at, priority, reason, started_at, worker, error_message, deaths,
+                         replay_count, last_replayed_at, tenant, kind)
+    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
+           value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
+           value ->> 18, value ->> 19
+    from jsonb_each(?1)";
+
 pub(super) const UNFINISH: &str =
-    "delete from outcome where job_id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from outcome where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 pub(super) const UNBURY: &str =
-    "delete from dead_letter where job_id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from dead_letter where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] = &[("unfinish", UNFINISH), ("unbury", UNBURY)];
+pub(super) const STATEMENTS: &[(&str, &str)] =
+    &[("canceled", OUTCOME), ("unfinish", UNFINISH), ("unbury", UNBURY)];
 
 #[derive(Default)]
 struct Writes {
@@ -113,17 +125,11 @@ fn cancel(batch: &mut Batch<'_>, writes: &mut Writes, op: &CancelOp, mut stored:
         .int(EventKind::Canceled.code())
         .int(last.run_at.0)
         .int(last.priority)
-        .null()
         .text(&op.reason)
         // It ended while it waited: no attempt is packed.
-        .null()
         .opt_int(last.started_at.map(|at| at.0))
-        .null()
-        .null()
         .opt_text(last.worker)
-        .null()
         .opt_text(last.error)
-        .null()
         .int(stored.deaths)
         .int(stored.replay_count)
         .opt_int(stored.last_replayed_at.map(|at| at.0))

@@ -16,14 +16,12 @@ use crate::{
 };
 
 const NEXT_SEQ: &str = "update meta set value = value + 1 where key = 'batch_seq' returning value";
-const SEQ: &str = "select value from meta where key = 'batch_seq'";
 const SAVEPOINT: &str = "savepoint half";
 const RELEASE: &str = "release half";
 const UNDO: &str = "rollback to half";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] =
-    &[("next batch", NEXT_SEQ), ("newest batch", SEQ), ("savepoint", SAVEPOINT)];
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("next batch", NEXT_SEQ), ("savepoint", SAVEPOINT)];
 
 /// A batch that takes longer is given up: the caller has a deadline too.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,7 +30,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 3;
 
 /// The number of a batch whose commit was not answered.
-struct Witness(i64);
+pub(super) struct Witness(pub(super) i64);
 
 /// Commits `ops` over the writing connection.
 pub(super) async fn commit(writer: &mut writer::Writer, ops: &[Op]) -> Result<Vec<OpResult>, CommitError> {
@@ -52,8 +50,13 @@ pub(super) async fn commit(writer: &mut writer::Writer, ops: &[Op]) -> Result<Ve
             }
         }
     };
+    // Until it is answered: the caller may go away, and what comes next must not mistake its number.
+    writer.unsettled = Some(seq);
     let cause = match timeout(DEADLINE, writer.commit()).await {
-        Ok(Ok(())) => return Ok(results),
+        Ok(Ok(())) => {
+            writer.unsettled = None;
+            return Ok(results);
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the commit took too long".to_owned(),
     };
@@ -165,24 +168,15 @@ struct Kinds<'o> {
     unparks: Vec<(usize, &'o crate::store::ops::UnparkOp)>,
 }
 
-/// Finds out whether a batch whose commit was not answered happened. If it did not, a batch number is
-/// written over what the lost commit may have left in the log, so that no crash brings it back.
+/// Tells what became of a batch whose commit was not answered.
 pub(super) async fn settle(
     writer: &mut writer::Writer,
     unknown: &UnknownCommit,
 ) -> Result<Settled, StoreError> {
-    let Some(Witness(lost)) = unknown.witness.downcast_ref() else {
-        return Err(StoreError::Refused("a batch of another store".into()));
+    let lost = unknown.witness.downcast_ref().map(|Witness(lost)| *lost);
+    let fate = match lost {
+        Some(lost) => writer.fate(lost).await?,
+        None => None,
     };
-    let conn = writer.begin().await?;
-    let newest: i64 = sqlx::query_scalar(SEQ).fetch_one(&mut *conn).await.map_err(store_error)?;
-    if newest >= *lost {
-        writer.rollback().await;
-        return Ok(Settled::Committed);
-    }
-    next_seq(conn).await?;
-    // Twice, so that the number of the lost batch is never given to another.
-    next_seq(conn).await?;
-    writer.commit().await?;
-    Ok(Settled::RolledBack)
+    fate.ok_or_else(|| StoreError::Refused("no commit of this store was lost under that number".into()))
 }

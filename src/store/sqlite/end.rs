@@ -17,44 +17,54 @@ use crate::{
     },
 };
 
+/// The leases to be ended.
 const LEASED: &str = "
-    select lease.job_id, lease.shard, lease.queue, lease.fence, lease.attempt, lease.worker,
-           lease.granted_at, lease.started_seq, lease.event_seq, lease.due_at, l.priority, l.run_at,
-           l.attempt, l.deaths, l.replay_count, l.last_replayed_at, l.tenant, l.kind
-    from json_each(?1) e
+    select lease.job_id, lease.shard, lease.queue, lease.fence, lease.event_seq
+    from jsonb_each(?1) e join lease on lease.job_id = unhex(e.value)";
+
+/// What is needed besides of jobs that live on.
+const LIVES_ON: &str = "
+    select l.id, lease.attempt, lease.worker, lease.granted_at, lease.started_seq, lease.due_at, l.priority,
+           l.run_at, l.attempt, l.deaths, l.kind
+    from jsonb_each(?1) e
     join lease on lease.job_id = unhex(e.value)
     join job_live l on l.id = lease.job_id";
 
 /// How attempts that are no leases any more were recorded.
 const RECORDED: &str = "
     select unhex(e.value ->> 0), e.value ->> 1, coalesce(a.status, o.attempt_status)
-    from json_each(?1) e
+    from jsonb_each(?1) e
     left join attempt a on a.job_id = unhex(e.value ->> 0) and a.fence = e.value ->> 1
     left join outcome o on o.job_id = unhex(e.value ->> 0) and o.fence = e.value ->> 1";
 
-const UNLEASE: &str = "delete from lease where job_id in (select unhex(value ->> 0) from json_each(?1))";
+const UNLEASE: &str = "delete from lease where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 pub(super) const UNLIVE: &str =
-    "delete from job_live where id in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from job_live where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
-pub(super) const OUTCOME: &str = "
+/// The packed end, from the rows it ends: written before they go. An end named `job.recovered` (9) is
+/// one more death under the job.
+const OUTCOME: &str = "
     insert into outcome (job_id, shard, queue, state, fence, attempt, finished_at, event_seq, last_seq,
                          end_kind, run_at, priority, result, reason, started_seq, started_at, due_at,
                          attempt_status, worker, error_type, error_message, stack_trace, deaths,
                          replay_count, last_replayed_at, tenant, kind)
-    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6, value ->> 7, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
-           value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
-           value ->> 18, value ->> 19, value ->> 20, value ->> 21, value ->> 22, value ->> 23,
-           value ->> 24, value ->> 25
-    from json_each(?1)";
+    select l.id, lease.shard, lease.queue, e.value ->> 1, lease.fence, lease.attempt, e.value ->> 2,
+           lease.event_seq + 1, lease.event_seq + 1, e.value ->> 3, l.run_at, l.priority, e.value ->> 5,
+           e.value ->> 6, lease.started_seq, lease.granted_at, lease.due_at, e.value ->> 4, lease.worker,
+           e.value ->> 7, e.value ->> 8, e.value ->> 9, l.deaths + (e.value ->> 3 = 9), l.replay_count,
+           l.last_replayed_at, l.tenant, l.kind
+    from jsonb_each(?1) e
+    join lease on lease.job_id = unhex(e.value ->> 0)
+    join job_live l on l.id = lease.job_id";
 
 const DEAD_LETTER: &str = "
     insert into dead_letter (job_id, shard, queue, worker, error_type, error_message, stack_trace,
                              failed_at, attempt, replay_count, last_replayed_at)
-    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
-    from json_each(?1)";
+    select o.job_id, o.shard, o.queue, o.worker, o.error_type, o.error_message, o.stack_trace,
+           o.finished_at, o.attempt, o.replay_count, o.last_replayed_at
+    from jsonb_each(?1) e
+    join outcome o on o.job_id = unhex(e.value ->> 0)";
 
 const BACK: &str = "
     update job_live set
@@ -62,12 +72,13 @@ const BACK: &str = "
         event_seq = e.value ->> 5, deaths = e.value ->> 6,
         last_error = coalesce(e.value ->> 7, last_error), last_worker = e.value ->> 8,
         last_started_at = e.value ->> 9, execution_ms = e.value ->> 10, updated_at = e.value ->> 11
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where job_live.id = unhex(e.value ->> 0)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("leased", LEASED),
+    ("lives on", LIVES_ON),
     ("recorded", RECORDED),
     ("unlease", UNLEASE),
     ("unlive", UNLIVE),
@@ -80,19 +91,20 @@ struct Leased {
     shard: ShardId,
     queue: String,
     fence: Fence,
+    event_seq: i64,
+}
+
+/// What a job's next life needs of its last attempt.
+struct LivesOn {
     attempt: i32,
     worker: String,
     granted_at: Timestamp,
     started_seq: i64,
-    event_seq: i64,
     due_at: Option<Timestamp>,
     priority: i16,
     run_at: Timestamp,
     used: i32,
     deaths: i32,
-    replay_count: i64,
-    last_replayed_at: Option<Timestamp>,
-    tenant: String,
     kind: String,
 }
 
@@ -116,6 +128,7 @@ pub(super) async fn run(
         return Ok(());
     }
     let mut leased = load(batch, ops).await?;
+    let mut lives_on = load_lives(batch, ops).await?;
     let mut writes = Writes::default();
     let mut stale = Vec::new();
     for (index, op) in ops {
@@ -129,25 +142,25 @@ pub(super) async fn run(
         };
         writes.leases.row().id(op.job);
         batch.count_move(lease.shard, &lease.queue, JobState::Active, op.kind.state());
-        let answer = if op.kind.state().is_terminal() {
-            ended.push(*index, op.job);
-            finish(batch.now, &mut writes, op, &lease)
-        } else {
-            give_back(batch, &mut writes, op, &lease)
+        let answer = match lives_on.remove(&op.job) {
+            Some(life) => give_back(batch, &mut writes, op, &lease, &life),
+            None => {
+                ended.push(*index, op.job);
+                finish(batch.now, &mut writes, op, &lease)
+            }
         };
         results[*index] = Some(OpResult::Ended(answer));
     }
     answer_stale(batch, &stale, results).await?;
-    batch.write(UNLEASE, writes.leases).await?;
-    batch.write(UNLIVE, writes.finished).await?;
     batch.write(OUTCOME, writes.outcomes).await?;
     batch.write(DEAD_LETTER, writes.dead_letters).await?;
+    batch.write(UNLEASE, writes.leases).await?;
+    batch.write(UNLIVE, writes.finished).await?;
     batch.write(BACK, writes.back).await
 }
 
 /// The packed end: one outcome row for the attempt, its timeline rows and the end.
 fn finish(now: Timestamp, writes: &mut Writes, op: &EndOp, lease: &Leased) -> Ended {
-    let seq = lease.event_seq + 1;
     let state = op.kind.state();
     let (end_kind, result, reason) = match &op.kind {
         EndKind::Completed { result } => (EventKind::Completed, result.as_ref(), None),
@@ -161,48 +174,19 @@ fn finish(now: Timestamp, writes: &mut Writes, op: &EndOp, lease: &Leased) -> En
         .outcomes
         .row()
         .id(op.job)
-        .int(lease.shard.0)
-        .text(&lease.queue)
         .int(state.code())
-        .int(lease.fence.0)
-        .int(lease.attempt)
         .int(now.0)
-        .int(seq)
         .int(end_kind.code())
-        .int(lease.run_at.0)
-        .int(lease.priority)
+        .int(op.kind.attempt_status().code())
         .opt_text(result.map(crate::domain::RawJson::text))
         .opt_text(reason)
-        .int(lease.started_seq)
-        .int(lease.granted_at.0)
-        .opt_int(lease.due_at.map(|at| at.0))
-        .int(op.kind.attempt_status().code())
-        .text(&lease.worker)
         .opt_text(error.map(|error| error.error_type.as_str()))
         .opt_text(error.map(|error| error.message.as_str()))
-        .opt_text(error.and_then(|error| error.stack_trace.as_deref()))
-        .int(lease.deaths + i32::from(matches!(op.kind, EndKind::RecoveredFailed { .. })))
-        .int(lease.replay_count)
-        .opt_int(lease.last_replayed_at.map(|at| at.0))
-        .text(&lease.tenant)
-        .text(&lease.kind);
-    if let Some(error) = error.filter(|_| state == JobState::Failed) {
-        writes
-            .dead_letters
-            .row()
-            .id(op.job)
-            .int(lease.shard.0)
-            .text(&lease.queue)
-            .text(&lease.worker)
-            .text(&error.error_type)
-            .text(&error.message)
-            .opt_text(error.stack_trace.as_deref())
-            .int(now.0)
-            .int(lease.attempt)
-            .int(lease.replay_count)
-            .opt_int(lease.last_replayed_at.map(|at| at.0));
+        .opt_text(error.and_then(|error| error.stack_trace.as_deref()));
+    if state == JobState::Failed {
+        writes.dead_letters.row().id(op.job);
     }
-    Ended { state, at: now, seq, entry: None, wakes: Vec::new() }
+    Ended { state, at: now, seq: lease.event_seq + 1, entry: None, wakes: Vec::new() }
 }
 
 fn error_of(kind: &EndKind) -> Option<&AttemptError> {
@@ -219,20 +203,26 @@ fn error_of(kind: &EndKind) -> Option<&AttemptError> {
 }
 
 /// The job lives on: its attempt and all its timeline rows are written out.
-fn give_back(batch: &mut Batch<'_>, writes: &mut Writes, op: &EndOp, lease: &Leased) -> Ended {
+fn give_back(
+    batch: &mut Batch<'_>,
+    writes: &mut Writes,
+    op: &EndOp,
+    lease: &Leased,
+    life: &LivesOn,
+) -> Ended {
     let now = batch.now;
     let state = op.kind.state();
     let error = error_of(&op.kind);
-    let who = Who { attempt: lease.attempt, fence: lease.fence, worker: &lease.worker };
-    if let Some(due) = lease.due_at {
-        batch.event(op.job, lease.started_seq - 1, EventKind::Enqueued, JobState::Queued, due, None, None);
+    let who = Who { attempt: life.attempt, fence: lease.fence, worker: &life.worker };
+    if let Some(due) = life.due_at {
+        batch.event(op.job, life.started_seq - 1, EventKind::Enqueued, JobState::Queued, due, None, None);
     }
     batch.event(
         op.job,
-        lease.started_seq,
+        life.started_seq,
         EventKind::Started,
         JobState::Active,
-        lease.granted_at,
+        life.granted_at,
         Some(who),
         None,
     );
@@ -257,20 +247,20 @@ fn give_back(batch: &mut Batch<'_>, writes: &mut Writes, op: &EndOp, lease: &Lea
     batch.attempt(&AttemptRow {
         id: String::new(),
         job_id: op.job,
-        attempt: lease.attempt,
+        attempt: life.attempt,
         fence: lease.fence,
-        worker_id: lease.worker.clone(),
+        worker_id: life.worker.clone(),
         status: op.kind.attempt_status(),
         error_type: error.map(|error| error.error_type.clone()),
         error_message: error.map(|error| error.message.clone()),
         stack_trace: error.and_then(|error| error.stack_trace.clone()),
         lease_expired: false,
-        started_at: lease.granted_at,
+        started_at: life.granted_at,
         finished_at: Some(now),
     });
     let run_at = match op.kind {
         EndKind::Retry { delay_ms, .. } | EndKind::Snoozed { delay_ms } => now.plus_millis(delay_ms.max(0)),
-        _ => lease.run_at.min(now),
+        _ => life.run_at.min(now),
     };
     let recovered = matches!(op.kind, EndKind::Recovered { .. });
     writes
@@ -279,17 +269,17 @@ fn give_back(batch: &mut Batch<'_>, writes: &mut Writes, op: &EndOp, lease: &Lea
         .id(op.job)
         .int(state.code())
         .int(run_at.0)
-        .int(if op.kind.uses_attempt() { lease.attempt } else { lease.used })
+        .int(if op.kind.uses_attempt() { life.attempt } else { life.used })
         .int(lease.fence.0)
         .int(seq)
-        .int(lease.deaths + i32::from(recovered))
+        .int(life.deaths + i32::from(recovered))
         .opt_text(error.map(|error| error.message.as_str()))
-        .text(&lease.worker)
-        .int(lease.granted_at.0)
-        .int(now.millis_since(lease.granted_at).max(0))
+        .text(&life.worker)
+        .int(life.granted_at.0)
+        .int(now.millis_since(life.granted_at).max(0))
         .int(now.0);
-    let (queue, kind) = (lease.queue.clone(), lease.kind.clone());
-    let entry = LiveEntry { job: op.job, queue, kind, state, priority: lease.priority, run_at };
+    let (queue, kind) = (lease.queue.clone(), life.kind.clone());
+    let entry = LiveEntry { job: op.job, queue, kind, state, priority: life.priority, run_at };
     Ended { state, at: now, seq, entry: Some(entry), wakes: Vec::new() }
 }
 
@@ -325,28 +315,37 @@ async fn load(batch: &mut Batch<'_>, ops: &[(usize, &EndOp)]) -> Result<HashMap<
     for row in &rows {
         let mut cols = Cols::of(row);
         let job = cols.job()?;
-        leased.insert(
-            job,
-            Leased {
-                shard: cols.shard()?,
-                queue: cols.get()?,
-                fence: Fence(cols.get()?),
-                attempt: cols.int()?,
-                worker: cols.get()?,
-                granted_at: cols.time()?,
-                started_seq: cols.get()?,
-                event_seq: cols.get()?,
-                due_at: cols.opt_time()?,
-                priority: cols.int()?,
-                run_at: cols.time()?,
-                used: cols.int()?,
-                deaths: cols.int()?,
-                replay_count: cols.get()?,
-                last_replayed_at: cols.opt_time()?,
-                tenant: cols.get()?,
-                kind: cols.get()?,
-            },
-        );
+        let (shard, queue) = (cols.shard()?, cols.get()?);
+        leased.insert(job, Leased { shard, queue, fence: Fence(cols.get()?), event_seq: cols.get()? });
     }
     Ok(leased)
+}
+
+async fn load_lives(
+    batch: &mut Batch<'_>,
+    ops: &[(usize, &EndOp)],
+) -> Result<HashMap<JobId, LivesOn>, StoreError> {
+    let mut lives = HashMap::new();
+    if ops.iter().all(|(_, op)| op.kind.state().is_terminal()) {
+        return Ok(lives);
+    }
+    let on = ops.iter().filter(|(_, op)| !op.kind.state().is_terminal());
+    for row in &batch.read(LIVES_ON, ids(on.map(|(_, op)| op.job))).await? {
+        let mut cols = Cols::of(row);
+        let job = cols.job()?;
+        let life = LivesOn {
+            attempt: cols.int()?,
+            worker: cols.get()?,
+            granted_at: cols.time()?,
+            started_seq: cols.get()?,
+            due_at: cols.opt_time()?,
+            priority: cols.int()?,
+            run_at: cols.time()?,
+            used: cols.int()?,
+            deaths: cols.int()?,
+            kind: cols.get()?,
+        };
+        lives.insert(job, life);
+    }
+    Ok(lives)
 }

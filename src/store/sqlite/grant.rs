@@ -19,7 +19,7 @@ const GRANTABLE: &str = "
     select l.id, l.shard, l.queue, l.priority, l.run_at, l.state, l.attempt, l.fence, l.event_seq, l.deaths,
            l.kind, l.tenant, job.payload, job.max_attempts, job.timeout_seconds, job.schema_version,
            job.created_at, job.dependency_policy is not null, job.options
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join job_live l on l.id = unhex(e.value)
     join job on job.id = l.id
     where l.state <> 3 and l.gate is null
@@ -27,7 +27,7 @@ const GRANTABLE: &str = "
 
 const PARENT_RESULTS: &str = "
     select d.child, d.parent, o.result
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join dependency d on d.child = unhex(e.value)
     left join outcome o on o.job_id = d.parent
     order by d.child, d.parent";
@@ -38,7 +38,7 @@ const LEASE: &str = "
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            unhex(value ->> 6), unhex(value ->> 7), value ->> 8, value ->> 9, value ->> 10, value ->> 10,
            value ->> 11
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] =

@@ -35,7 +35,7 @@ const NODES: &str = concat!(
     "select job.id, job.kind, coalesce(l.queue, o.queue, job.queue), ",
     state_shown!("?2"),
     ", job.dependency_policy, l.blocked_reason
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join job on job.id = unhex(e.value)
     left join job_live l on l.id = job.id
     left join lease on lease.job_id = job.id
@@ -45,7 +45,7 @@ const NODES: &str = concat!(
 
 const EDGES: &str = "
     select d.parent, d.child
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join dependency d on d.child = unhex(e.value)
     order by d.child, d.parent";
 

@@ -25,7 +25,7 @@ const TAKE: &str = "
 /// The unmet edges of ended parents to jobs of this shard, with where the child is now.
 const WAITING: &str = "
     select d.parent, d.child, d.policy, o.state, l.shard
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join dependency d on d.parent = unhex(e.value)
     join outcome o on o.job_id = d.parent
     join job_live l on l.id = d.child
@@ -34,13 +34,13 @@ const WAITING: &str = "
 
 const MET: &str = "
     update dependency set met = 1
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where dependency.parent = unhex(e.value ->> 0) and dependency.child = unhex(e.value ->> 1)";
 
 /// What the children still wait for. Counted, not subtracted: a row taken twice does no harm.
 const UNMET: &str = "
     select d.child, d.parent, d.policy, o.state
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join dependency d on d.child = unhex(e.value)
     left join outcome o on o.job_id = d.parent
     where d.met = 0
@@ -48,12 +48,12 @@ const UNMET: &str = "
 
 const MOVED_EDGE: &str = "
     update dependency set child_shard = e.value ->> 2
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where dependency.parent = unhex(e.value ->> 0) and dependency.child = unhex(e.value ->> 1)";
 
 const READDRESS: &str = "
     insert into inbox (shard, kind, job_id, at)
-    select value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3 from json_each(?1)";
+    select value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3 from jsonb_each(?1)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

@@ -43,7 +43,7 @@ macro_rules! list {
             where (?1 is null or job.id < ?1)
               and (?2 is null or (",
             state_shown!("?12"),
-            ") in (select value from json_each(?2)))
+            ") in (select value from jsonb_each(?2)))
               and (?3 is null or coalesce(l.queue, o.queue) = ?3)
               and (?4 is null or coalesce(lease.worker, l.last_worker, o.worker) = ?4)
               and (?5 is null or job.tenant = ?5)

@@ -22,7 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     CommitError, Op, OpResult, Settled, Store, StoreError, UnknownCommit,
@@ -110,6 +110,16 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Writes beside the database which batch it had committed.
+    async fn note_generation(&self, batch_seq: i64) -> Result<(), StoreError> {
+        match self.generation.lock().await.as_deref() {
+            Some(id) => generation::write_file(&self.dir, id, batch_seq),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Keeps a second process out for as long as the file is open.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let unusable = |error: std::io::Error| {
@@ -128,22 +138,29 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Runs `$body` with `$conn` in a transaction of the writer, committed when it succeeds.
+/// Runs `$body` with `$conn` in a transaction of the writer, committed when it succeeds, given up at the
+/// deadline.
 macro_rules! write {
     ($self:expr, $conn:ident => $body:expr) => {{
-        let mut guard = $self.writer.lock().await;
-        let writer = guard.as_mut().ok_or_else(closed)?;
-        let $conn = writer.begin().await?;
-        let result: Result<_, StoreError> = $body;
-        match result {
-            Ok(value) => {
-                writer.commit().await?;
-                Ok(value)
+        let work = async {
+            let mut guard = $self.writer.lock().await;
+            let writer = guard.as_mut().ok_or_else(closed)?;
+            let $conn = writer.begin().await?;
+            let result: Result<_, StoreError> = $body;
+            match result {
+                Ok(value) => {
+                    writer.commit().await?;
+                    Ok(value)
+                }
+                Err(error) => {
+                    writer.rollback().await;
+                    Err(error)
+                }
             }
-            Err(error) => {
-                writer.rollback().await;
-                Err(error)
-            }
+        };
+        match timeout(commit::DEADLINE, work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("a write took too long".into())),
         }
     }};
 }
@@ -216,10 +233,7 @@ impl Store for SqliteStore {
             ownership::heartbeat(conn, boot, now()).await?;
             generation::read(conn).await
         }.await)?;
-        match self.generation.lock().await.as_deref() {
-            Some(id) => generation::write_file(&self.dir, id, recorded.batch_seq),
-            None => Ok(()),
-        }
+        self.note_generation(recorded.batch_seq).await
     }
 
     async fn maintain(&self) -> Result<(), StoreError> {
@@ -356,6 +370,12 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         if let Some(mut writer) = self.writer.lock().await.take() {
+            if let Ok(conn) = writer.connection().await
+                && let Ok(recorded) = generation::read(conn).await
+            {
+                // The last heartbeat's number stands otherwise, which is as true.
+                let _ = self.note_generation(recorded.batch_seq).await;
+            }
             writer.close().await;
         }
         // Held until here; an error leaves it to the end of the process.

@@ -14,19 +14,19 @@ pub(super) const MOVE: &str = "
     update job_live set
         state = e.value ->> 1, run_at = e.value ->> 2, gate = e.value ->> 3, event_seq = e.value ->> 4,
         blocked_on = e.value ->> 5, blocked_reason = e.value ->> 6, updated_at = e.value ->> 7
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where job_live.id = unhex(e.value ->> 0)";
 
 /// Counts what is written behind a leased job's `job.started`, and whether a cancel was asked.
 pub(super) const NOTE_LEASE: &str = "
     update lease set event_seq = e.value ->> 1, cancel_requested = e.value ->> 2
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where lease.job_id = unhex(e.value ->> 0)";
 
 /// Counts what is written behind an end.
 pub(super) const NOTE_OUTCOME: &str = "
     update outcome set last_seq = e.value ->> 1
-    from json_each(?1) e
+    from jsonb_each(?1) e
     where outcome.job_id = unhex(e.value ->> 0)";
 
 #[cfg(test)]

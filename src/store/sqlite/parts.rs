@@ -29,7 +29,7 @@ const PARTS: &str = "
            o.run_at, o.priority, o.result, o.reason, o.started_seq, o.started_at, o.due_at,
            o.attempt_status, o.worker, o.error_type, o.error_message, o.stack_trace,
            o.last_seq, o.deaths, o.replay_count, o.last_replayed_at
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join job on job.id = unhex(e.value)
     left join job_live l on l.id = job.id
     left join lease on lease.job_id = job.id

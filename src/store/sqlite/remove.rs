@@ -20,25 +20,25 @@ const REMOVABLE: &str = "
     select o.job_id, o.shard, o.queue, o.state
     from outcome o indexed by outcome_finished
     where o.finished_at < ?1
-      and o.state in (select value from json_each(?2))
-      and o.shard in (select value from json_each(?3))
+      and o.state in (select value from jsonb_each(?2))
+      and o.shard in (select value from jsonb_each(?3))
       and (?4 is null or o.queue = ?4)
       and (?5 is null or o.tenant = ?5)
       and not exists (select 1 from dependency d join job_live l on l.id = d.child where d.parent = o.job_id)
     order by o.finished_at limit ?6";
 
-const EVENTS: &str = "delete from event where job_id in (select unhex(value ->> 0) from json_each(?1))";
-const ATTEMPTS: &str = "delete from attempt where job_id in (select unhex(value ->> 0) from json_each(?1))";
-const PARENTS: &str = "delete from dependency where child in (select unhex(value ->> 0) from json_each(?1))";
+const EVENTS: &str = "delete from event where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const ATTEMPTS: &str = "delete from attempt where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const PARENTS: &str = "delete from dependency where child in (select unhex(value ->> 0) from jsonb_each(?1))";
 const CHILDREN: &str =
-    "delete from dependency where parent in (select unhex(value ->> 0) from json_each(?1))";
+    "delete from dependency where parent in (select unhex(value ->> 0) from jsonb_each(?1))";
 const KEYS: &str = "
     delete from idempotency where (tenant, key) in (
         select job.tenant, job.idempotency_key
-        from json_each(?1) e join job on job.id = unhex(e.value ->> 0)
+        from jsonb_each(?1) e join job on job.id = unhex(e.value ->> 0)
         where job.idempotency_key is not null)
-      and job_id in (select unhex(value ->> 0) from json_each(?1))";
-const JOBS: &str = "delete from job where id in (select unhex(value ->> 0) from json_each(?1))";
+      and job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const JOBS: &str = "delete from job where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 /// Keys whose time is over and whose job is not live.
 const OVER: &str = "

@@ -8,7 +8,6 @@ use super::{
     moves::{MOVE, entry, move_row},
     parts::{self, Stored},
     rows::{Rows, ids},
-    submit_rows::LIVE,
 };
 use crate::{
     domain::{EventKind, JobEvent, JobId, JobState},
@@ -18,6 +17,18 @@ use crate::{
         ops::{Retried, RetryOp},
     },
 };
+
+const REVIVE: &str = "
+    insert into job_live (id, shard, queue, priority, run_at, state, updated_at, tenant, kind, event_seq,
+                          fence, replay_count, last_replayed_at, last_error, last_worker,
+                          last_started_at, execution_ms)
+    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12,
+           value ->> 13, value ->> 14, value ->> 15, value ->> 16
+    from jsonb_each(?1)";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("revive", REVIVE)];
 
 #[derive(Default)]
 struct Writes {
@@ -49,7 +60,7 @@ pub(super) async fn run(
     }
     batch.write(UNFINISH, writes.unfinish).await?;
     batch.write(UNBURY, writes.unbury).await?;
-    batch.write(LIVE, writes.live).await?;
+    batch.write(REVIVE, writes.live).await?;
     batch.write(MOVE, writes.moved).await
 }
 
@@ -118,8 +129,6 @@ fn live_again(writes: &mut Writes, stored: &Stored, live: &LiveRow, seq: i64, ba
         .int(live.priority)
         .int(live.run_at.0)
         .int(live.state.code())
-        .int(0)
-        .null()
         .int(batch.now.0)
         .text(&job.tenant)
         .text(&job.kind)

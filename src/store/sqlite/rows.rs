@@ -11,7 +11,7 @@ use crate::{
     store::StoreError,
 };
 
-/// Rows for one statement: `[[…],[…]]`, read by `json_each(?1)` with `value ->> n`. One statement for a
+/// Rows for one statement: `[[…],[…]]`, read by `jsonb_each(?1)` with `value ->> n`. One statement for a
 /// batch's rows instead of one for each: what a statement costs here is mostly its way to the
 /// connection's thread and back.
 #[derive(Debug, Default)]

@@ -21,18 +21,18 @@ use crate::{
     },
 };
 
-const KNOWN: &str = "select id from job where id in (select unhex(value) from json_each(?1))";
+const KNOWN: &str = "select id from job where id in (select unhex(value) from jsonb_each(?1))";
 
 /// Keys that hold: their time is not over, or their job is live.
 const KEYS: &str = "
     select e.value ->> 0, e.value ->> 1, i.job_id, i.fingerprint
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join idempotency i on i.tenant = e.value ->> 0 and i.key = e.value ->> 1
     where i.expires_at > ?2 or exists (select 1 from job_live l where l.id = i.job_id)";
 
 const PARENTS: &str = "
     select job.id, job.tenant, o.state
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join job on job.id = unhex(e.value)
     left join outcome o on o.job_id = job.id";
 

@@ -10,35 +10,32 @@ const JOB: &str = "
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12,
            unhex(value ->> 13), value ->> 14, value ->> 15
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
-pub(super) const LIVE: &str = "
+const LIVE: &str = "
     insert into job_live (id, shard, queue, priority, run_at, state, blocked_on, blocked_reason,
-                          updated_at, tenant, kind, event_seq, fence, replay_count, last_replayed_at,
-                          last_error, last_worker, last_started_at, execution_ms, fair_key)
+                          updated_at, tenant, kind)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, coalesce(value ->> 11, 1),
-           coalesce(value ->> 12, 0), coalesce(value ->> 13, 0), value ->> 14, value ->> 15,
-           value ->> 16, value ->> 17, coalesce(value ->> 18, 0), value ->> 19
-    from json_each(?1)";
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+    from jsonb_each(?1)";
 
 /// What was read as not holding may be replaced.
 const CLAIM: &str = "
     insert into idempotency (tenant, key, job_id, fingerprint, expires_at)
     select value ->> 0, value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4
-    from json_each(?1) where true
+    from jsonb_each(?1) where true
     on conflict (tenant, key) do update set
         job_id = excluded.job_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at";
 
 const EDGE: &str = "
     insert into dependency (parent, child, child_shard, policy, met)
     select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 const BORN: &str = "
     insert into inbox (shard, kind, job_id, at)
     select value ->> 0, 0, unhex(value ->> 1), value ->> 2
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] =

@@ -15,7 +15,7 @@ use crate::{
 /// after sees the outcome.
 const WAITING_SHARDS: &str = "
     select distinct d.parent, d.child_shard
-    from json_each(?1) e
+    from jsonb_each(?1) e
     join dependency d on d.parent = unhex(e.value)
     where d.met = 0
     order by d.parent, d.child_shard";
@@ -24,7 +24,7 @@ const FINISHED: &str = "
     insert into inbox (shard, kind, job_id, outcome_state, at)
     select value ->> 0, 1, unhex(value ->> 1), (select state from outcome where job_id = unhex(value ->> 1)),
            value ->> 2
-    from json_each(?1)";
+    from jsonb_each(?1)";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] =

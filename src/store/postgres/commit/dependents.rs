@@ -19,8 +19,8 @@ select d.child_shard, 1, d.parent, d.state, $3
 from (
     select distinct d.child_shard, d.parent, p.state
     from unnest($1::uuid[], $2::smallint[]) as p (id, state)
-    join dependency d on d.parent = p.id
-    where not d.met and d.parent = any($1)
+    join dependency d on d.parent = any(array[p.id])
+    where not d.met
     order by d.child_shard, d.parent
 ) d
 returning job_id, shard";

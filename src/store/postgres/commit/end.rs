@@ -19,61 +19,63 @@ use crate::{
     },
 };
 
-/// Ends leases whose fence holds: live row and lease go, the outcome packs the last attempt. The live
-/// row goes first, as everywhere; a repeat of the submission that changed the lease meanwhile is seen,
-/// because `returning` gives the row as it is deleted. The ids are named twice, here and elsewhere: a plan
-/// made while the tables were nearly empty then still looks at no other rows.
+/// Ends leases whose fence holds: live row and lease go, the outcome packs the last attempt. Both rows are
+/// locked first, the live row before the lease as everywhere: a repeat of the submission that changed the
+/// lease meanwhile is seen, because a lock gives the newest row. Look-ups and deletes name the ids only, so
+/// that no plan made while the tables were nearly empty looks at other rows.
 #[cfg(not(ganger_broken = "no_fence_check"))]
-const END: &str = "with gone as (
-    delete from job_live l
-    using unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
-                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-            as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type,
-                  error_message, stack_trace),
-          lease e
-    where l.id = w.id and l.shard = w.shard and e.job_id = w.id and e.fence = w.fence
-      and l.id = any($1) and e.job_id = any($1)
-    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
-              l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
-              w.error_type, w.error_message, w.stack_trace
+const END: &str = "with ending as materialized (
+    select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
+           w.stack_trace, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
+           l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
+           e.started_seq
+    from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
+                $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+      as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type, error_message,
+            stack_trace)
+    cross join lateral (select * from job_live l where l.id = w.id limit 1 for update) l
+    cross join lateral (select * from lease e where e.job_id = w.id limit 1 for update) e
+    where l.shard = w.shard and e.fence = w.fence
+), gone as (
+    delete from job_live where id = any(array(select id from ending))
 ), ended as (
-    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
-    returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
+    delete from lease where job_id = any(array(select id from ending))
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
-       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
-       error_type, error_message, stack_trace, result)
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
+       reason, error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
-       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
-       error_type, error_message, stack_trace, result::json
-from ended
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
+       reason, error_type, error_message, stack_trace, result::json
+from ending
 returning job_id, event_seq, shard, queue";
 
 /// The statement without its fence: a test that passes with it proves nothing (`--cfg ganger_broken`).
 #[cfg(ganger_broken = "no_fence_check")]
-const END: &str = "with gone as (
-    delete from job_live l
-    using unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
-                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-            as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type,
-                  error_message, stack_trace),
-          lease e
-    where l.id = w.id and l.shard = w.shard and e.job_id = w.id
-      and l.id = any($1) and e.job_id = any($1)
-    returning l.id, l.shard, l.queue, l.kind, l.tenant, l.priority, l.run_at, l.replay_count, l.last_replayed_at,
-              l.deaths + w.deaths as deaths, w.state, w.end_kind, w.attempt_status, w.result, w.reason,
-              w.error_type, w.error_message, w.stack_trace
+const END: &str = "with ending as materialized (
+    select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
+           w.stack_trace, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
+           l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
+           e.started_seq
+    from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
+                $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+      as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type, error_message,
+            stack_trace)
+    cross join lateral (select * from job_live l where l.id = w.id limit 1 for update) l
+    cross join lateral (select * from lease e where e.job_id = w.id limit 1 for update) e
+    where l.shard = w.shard
+), gone as (
+    delete from job_live where id = any(array(select id from ending))
 ), ended as (
-    delete from lease e using gone g where e.job_id = g.id and e.job_id = any($1)
-    returning g.*, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at, e.started_seq
+    delete from lease where job_id = any(array(select id from ending))
 )
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
-       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
-       error_type, error_message, stack_trace, result)
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
+       reason, error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
-       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, reason,
-       error_type, error_message, stack_trace, result::json
-from ended
+       replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
+       reason, error_type, error_message, stack_trace, result::json
+from ending
 returning job_id, event_seq, shard, queue";
 
 /// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
@@ -88,8 +90,8 @@ on conflict (job_id) do nothing";
 /// How attempts are recorded, by job and fence.
 const RECORDED: &str = "select w.id, w.fence, coalesce(a.status, o.attempt_status)
 from unnest($1::uuid[], $2::bigint[]) as w (id, fence)
-left join attempt a on a.job_id = w.id and a.fence = w.fence and a.job_id = any($1)
-left join outcome o on o.job_id = w.id and o.fence = w.fence and o.job_id = any($1)";
+left join lateral (select * from attempt a where a.job_id = w.id and a.fence = w.fence limit 1) a on true
+left join lateral (select * from outcome o where o.job_id = w.id and o.fence = w.fence limit 1) o on true";
 
 pub(super) const STATEMENTS: &[(&str, &str)] =
     &[("end", END), ("end dead letter", DEAD_LETTER), ("end recorded", RECORDED)];

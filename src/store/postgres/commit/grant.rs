@@ -56,7 +56,7 @@ cross join lateral (
 /// What the jobs' dependencies made.
 const DEPENDENCY_RESULTS: &str = "select d.child, d.parent, o.result::text
 from dependency d
-left join outcome o on o.job_id = d.parent
+left join outcome o on o.job_id = any(array[d.parent])
 where d.child = any($1)
 order by d.child, d.parent";
 

@@ -29,7 +29,7 @@ const LOAD: &str = "select l.id, l.shard, l.queue, l.priority, l.run_at, l.state
        l.last_worker, l.last_started_at, l.execution_ms, l.kind,
        e.fence, e.attempt, e.worker, e.granted_at, e.cancel_requested, e.started_seq, e.event_seq, e.due_at
 from job_live l
-left join lease e on e.job_id = l.id and e.job_id = any($1)
+left join lease e on e.job_id = any(array[l.id])
 where l.id = any($1)";
 
 const SAVE: &str = "update job_live l
@@ -41,12 +41,12 @@ from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::bi
             $7::integer[], $8::text[], $9::integer[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[])
   as u (id, run_at, state, attempt, fence, event_seq, blocked_on, blocked_reason, deaths, last_error, last_worker,
         last_started_at, execution_ms)
-where l.id = u.id and l.id = any($1)";
+where l.id = any(array[u.id])";
 
 const SAVE_LEASES: &str = "update lease e
    set event_seq = u.event_seq, cancel_requested = u.cancel_requested
 from unnest($1::uuid[], $2::bigint[], $3::boolean[]) as u (id, event_seq, cancel_requested)
-where e.job_id = u.id and e.job_id = any($1)";
+where e.job_id = any(array[u.id])";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("held lock", LOCK),

@@ -25,26 +25,26 @@ returning id, kind, job_id";
 /// The unmet edges of ended parents to jobs of this shard, with where each child is now.
 const WAITING: &str = "select d.parent, d.child, d.policy, o.state, l.shard
 from unnest($1::uuid[]) as p (id)
-join dependency d on d.parent = p.id
-join outcome o on o.job_id = d.parent
-join job_live l on l.id = d.child
-where not d.met and d.child_shard = $2 and d.parent = any($1) and o.job_id = any($1)
+join dependency d on d.parent = any(array[p.id])
+join outcome o on o.job_id = any(array[d.parent])
+join job_live l on l.id = any(array[d.child])
+where not d.met and d.child_shard = $2
 order by d.child, d.parent";
 
 const MET: &str = "update dependency d set met = true
 from unnest($1::uuid[], $2::uuid[]) as u (parent, child)
-where d.parent = u.parent and d.child = u.child and d.parent = any($1) and d.child = any($2)";
+where d.parent = any(array[u.parent]) and d.child = u.child";
 
 /// What children still wait for. Counted, not subtracted: a row taken twice does no harm.
 const UNMET: &str = "select d.child, d.parent, d.policy, o.state
 from dependency d
-left join outcome o on o.job_id = d.parent
+left join outcome o on o.job_id = any(array[d.parent])
 where d.child = any($1) and not d.met
 order by d.child, d.parent";
 
 const MOVED_EDGES: &str = "update dependency d set child_shard = u.shard
 from unnest($1::uuid[], $2::uuid[], $3::smallint[]) as u (parent, child, shard)
-where d.parent = u.parent and d.child = u.child and d.parent = any($1) and d.child = any($2)";
+where d.parent = any(array[u.parent]) and d.child = u.child";
 
 const READDRESS: &str = "insert into inbox (shard, kind, job_id, at)
 select u.shard, u.kind, u.job_id, $4

@@ -24,7 +24,7 @@ use crate::{
 const CANCEL_WAITING: &str = "with gone as (
     delete from job_live l
     using unnest($1::uuid[], $2::bigint[], $3::text[]) as w (id, seq, reason)
-    where l.id = w.id and l.id = any($1)
+    where l.id = any(array[w.id])
     returning l.*, w.seq, w.reason
 )
 insert into outcome (job_id, finished_at, started_at, run_at, fence, event_seq, attempt, deaths, replay_count,
@@ -38,13 +38,13 @@ const CANCEL_FAILED: &str = "update outcome o
    set state = 8, end_kind = 11, finished_at = $4, event_seq = w.seq, reason = w.reason, started_seq = null,
        due_at = null, attempt_status = null, error_type = null, stack_trace = null
 from unnest($1::uuid[], $2::bigint[], $3::text[]) as w (id, seq, reason)
-where o.job_id = w.id and o.job_id = any($1) and o.state = 7";
+where o.job_id = any(array[w.id]) and o.state = 7";
 
 /// Makes failed jobs live again; attempts and deaths anew, the fence goes on.
 const RETRY_FAILED: &str = "with gone as (
     delete from outcome o
     using unnest($1::uuid[], $2::bigint[]) as w (id, seq)
-    where o.job_id = w.id and o.job_id = any($1) and o.state = 7
+    where o.job_id = any(array[w.id]) and o.state = 7
     returning o.*, w.seq
 )
 insert into job_live (id, run_at, updated_at, last_started_at, last_replayed_at, fence, event_seq, execution_ms,

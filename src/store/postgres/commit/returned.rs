@@ -25,7 +25,7 @@ use crate::{
 /// Ends leases whose fence holds.
 const RELEASE: &str = "delete from lease e
 using unnest($1::uuid[], $2::smallint[], $3::bigint[]) as w (id, shard, fence)
-where e.job_id = w.id and e.job_id = any($1) and e.shard = w.shard and e.fence = w.fence
+where e.job_id = any(array[w.id]) and e.shard = w.shard and e.fence = w.fence
 returning e.job_id";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("returned release", RELEASE)];

@@ -24,7 +24,7 @@ use crate::{
 /// Parents as they are now, behind their locks.
 const PARENTS: &str = "select j.id, j.tenant, o.state
 from job j
-left join outcome o on o.job_id = j.id and o.job_id = any($1)
+left join outcome o on o.job_id = any(array[j.id])
 where j.id = any($1)";
 
 const JOBS: &str = "insert into job (id, created_at, run_at, max_attempts, timeout_seconds, schema_version, priority,
@@ -57,7 +57,7 @@ const STORED: &str =
     "select j.id, j.created_at, coalesce(l.queue, j.queue), coalesce(l.state, j.birth_state),
        coalesce(l.priority, j.priority), coalesce(l.run_at, j.run_at), j.kind, l.blocked_reason
 from job j
-left join job_live l on l.id = j.id and l.id = any($1)
+left join job_live l on l.id = any(array[j.id])
 where j.id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[

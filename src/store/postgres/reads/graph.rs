@@ -36,9 +36,9 @@ const NODES: &str = "select j.id, j.kind, coalesce(l.queue, o.queue, j.queue), c
         else l.state end::smallint,
        j.dependency_policy, l.blocked_reason
 from job j
-left join job_live l on l.id = j.id and l.id = any($1)
-left join lease e on e.job_id = j.id and e.job_id = any($1)
-left join outcome o on o.job_id = j.id and o.job_id = any($1)
+left join job_live l on l.id = any(array[j.id])
+left join lease e on e.job_id = any(array[j.id])
+left join outcome o on o.job_id = any(array[j.id])
 where j.id = any($1)";
 
 const EDGES: &str = "select parent, child from dependency

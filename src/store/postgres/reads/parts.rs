@@ -27,9 +27,9 @@ const PARTS: &str = "select clock_timestamp(),
        o.result::text, o.reason, o.started_seq, o.started_at, o.due_at, o.attempt_status, o.worker, o.error_type,
        o.error_message, o.stack_trace
 from job j
-left join job_live l on l.id = j.id and l.id = any($1)
-left join lease e on e.job_id = j.id and e.job_id = any($1)
-left join outcome o on o.job_id = j.id and o.job_id = any($1)
+left join job_live l on l.id = any(array[j.id])
+left join lease e on e.job_id = any(array[j.id])
+left join outcome o on o.job_id = any(array[j.id])
 where j.id = any($1)
 order by j.id";
 

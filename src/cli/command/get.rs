@@ -1,0 +1,83 @@
+//! `ganger get`.
+
+use super::list::Pages;
+use crate::cli::{
+    CliError, Outcome,
+    args::Get,
+    model::{Attempt, Graph, Inspection, Moment},
+    node::Node,
+    render,
+    screen::Screen,
+};
+
+/// Shows a job: all of it, or the parts that were asked for. One part alone is asked for alone.
+pub(super) async fn run(node: &Node, screen: &Screen, args: &Get) -> Result<Outcome, CliError> {
+    let id = args.id.to_string();
+    match (args.events, args.attempts, args.graph) {
+        (true, false, false) => return events(node, screen, &id).await,
+        (false, true, false) => {
+            let answer = node.get(&["jobs", &id, "attempts"], &[]).await?;
+            if screen.json {
+                screen.document(&answer.body)?;
+            } else {
+                screen.show(&some(render::attempts(&answer.read::<Vec<Attempt>>()?, &screen.view())))?;
+            }
+        }
+        (false, false, true) => {
+            let answer = node.get(&["jobs", &id, "graph"], &[]).await?;
+            if screen.json {
+                screen.document(&answer.body)?;
+            } else {
+                screen.show(&render::graph(&answer.read::<Graph>()?, &screen.view()))?;
+            }
+        }
+        parts => {
+            let answer = node.get(&["jobs", &id, "inspection"], &[]).await?;
+            if screen.json {
+                screen.document(&answer.body)?;
+            } else {
+                screen.show(&page(&answer.read()?, parts, screen))?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn page(all: &Inspection, parts: (bool, bool, bool), screen: &Screen) -> String {
+    let view = screen.view();
+    let (events, attempts, graph) = parts;
+    if !(events || attempts || graph) {
+        return render::inspection(all, &view);
+    }
+    let mut sections = Vec::new();
+    if attempts {
+        sections.push(some(render::attempts(&all.attempts, &view)));
+    }
+    if events {
+        sections.push(render::timeline(&all.events, &view));
+    }
+    if graph {
+        sections.push(render::graph(&all.graph, &view));
+    }
+    sections.join("\n")
+}
+
+fn some(attempts: String) -> String {
+    if attempts.is_empty() { "no attempts yet\n".to_owned() } else { attempts }
+}
+
+/// A timeline of any length: all its pages.
+async fn events(node: &Node, screen: &Screen, id: &str) -> Result<Outcome, CliError> {
+    let route = ["jobs", id, "events"];
+    let mut pages = Pages::new(node, &route, Vec::new(), None);
+    if screen.json {
+        pages.write_json(screen).await?;
+        return Ok(Outcome::Done);
+    }
+    let mut rows: Vec<Moment> = Vec::new();
+    while let Some(page) = pages.next().await? {
+        rows.extend(page.read::<Vec<Moment>>()?);
+    }
+    screen.show(&render::timeline(&rows, &screen.view()))?;
+    Ok(Outcome::Done)
+}
