@@ -99,3 +99,33 @@ fn k1_reports_a_cancel_that_did_not_hold() {
     assert_eq!(found(&canceled("canceled"), [ended("parent", "completed", 1), child(3)]), ["K1"]);
     assert_eq!(found(&canceled("active"), [ended("parent", "failed", 1), child(3)]), ["K1"]);
 }
+
+#[test]
+fn a2_reports_too_many_deaths_and_poison_too_early() {
+    let died = |times: u64, poisoned: bool| {
+        let mut job = job("parent", &[("enqueued", "queued", 0)]);
+        for fence in 1..=times {
+            let is_last = poisoned && fence == times;
+            let next = if is_last { "failed" } else { "retrying" };
+            let rows = [("started", "active"), ("recovered", next), ("enqueued", "queued")];
+            for (kind, state) in rows.into_iter().take(if is_last { 2 } else { 3 }) {
+                let seq = job.events.len() + 1;
+                job.events
+                    .push(json!({"seq": seq, "type": format!("job.{kind}"), "state": state, "fence": fence}));
+            }
+            let error = if is_last { "poison" } else { "lease_expired" };
+            let attempt =
+                json!({"fence": fence, "status": "lease_expired", "leaseExpired": true, "errorType": error});
+            job.attempts.push(attempt);
+        }
+        job.job["state"] = job.events.last().unwrap()["state"].clone();
+        job.job["waitingFor"] = json!("hold");
+        job
+    };
+    let found = |parent| {
+        found(&submitted("allow_failed", &[]), [parent, job("child", &[("blocked", "canceled", 0)])])
+    };
+    let bites = |parent| found(parent).contains(&"A2");
+    assert!(!bites(died(2, false)) && !bites(died(3, true)));
+    assert!(bites(died(2, true)) && bites(died(3, false)) && bites(died(4, true)));
+}

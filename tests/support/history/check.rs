@@ -9,6 +9,7 @@
 //! | S5 | completed at most once an epoch, with the newest fence |
 //! | F1 | fences strictly grow over a job's attempts |
 //! | A1 | attempts used up in an epoch within `maxAttempts` |
+//! | A2 | the third worker death in an epoch makes a job poison, and no earlier one |
 //! | I1 | submissions with one key made one job |
 //! | T1 | the timeline, the attempts and the job's state agree |
 //! | D1 | no job starts before what it depends on has ended as its policy wants |

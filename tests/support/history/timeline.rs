@@ -1,4 +1,4 @@
-//! Checks of one job's own rows: S3, S4, S5, F1, A1 and T1.
+//! Checks of one job's own rows: S3, S4, S5, F1, A1, A2 and T1.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +41,8 @@ const STATES_OF: [(&str, &str); 6] = [
 ];
 /// Rows by which an operator gives a job new attempts: each begins an epoch.
 const EPOCHS: [&str; 2] = ["job.retried", "job.replayed"];
+/// Worker deaths under a job that make it poison.
+const DEATHS_MAX: usize = 3;
 /// Ends of an attempt that use it up.
 const CHARGED: [&str; 4] = ["completed", "retrying", "failed", "lease_expired"];
 
@@ -62,6 +64,7 @@ pub(super) fn check(dump: &JobDump, drained: bool) -> Vec<Violation> {
     found.ends();
     found.fences();
     found.attempts();
+    found.deaths();
     found.agreement(drained);
     found.violations
 }
@@ -185,20 +188,7 @@ impl<'a> Findings<'a> {
         if self.dump.job["attempts"].as_u64().is_some_and(|attempts| attempts > limit) {
             self.report("A1", format!("more attempts than {limit}"), &[&self.dump.job]);
         }
-        let events = self.dump.events.iter().zip(self.epochs());
-        let epoch_of: BTreeMap<u64, u64> = events
-            .filter(|(row, _)| text(row, "type") == "job.started")
-            .filter_map(|(row, epoch)| Some((row["fence"].as_u64()?, epoch)))
-            .collect();
-        let mut by_epoch: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
-        for attempt in self.attempts_in(&CHARGED) {
-            // One without a lease is F1's.
-            let epoch = attempt["fence"].as_u64().and_then(|fence| epoch_of.get(&fence));
-            if let Some(epoch) = epoch {
-                by_epoch.entry(*epoch).or_default().push(attempt);
-            }
-        }
-        for (epoch, attempts) in by_epoch {
+        for (epoch, attempts) in self.by_epoch(self.attempts_in(&CHARGED)) {
             if attempts.len() as u64 > limit {
                 self.report(
                     "A1",
@@ -207,6 +197,35 @@ impl<'a> Findings<'a> {
                 );
             }
         }
+    }
+
+    /// A2: the third worker death under a job in an epoch, and no earlier one, makes it poison.
+    fn deaths(&mut self) {
+        let expired = self.dump.attempts.iter().filter(|attempt| attempt["leaseExpired"] == true).collect();
+        for (epoch, deaths) in self.by_epoch(expired) {
+            let poisoned = deaths.iter().filter(|attempt| text(attempt, "errorType") == "poison").count();
+            if deaths.len() > DEATHS_MAX || poisoned != deaths.len() / DEATHS_MAX {
+                let detail = format!("{} deaths in epoch {epoch}, {poisoned} of them poison", deaths.len());
+                self.report("A2", detail, &deaths);
+            }
+        }
+    }
+
+    /// These attempts by the epoch that they were started in; one without a lease is F1's.
+    fn by_epoch(&self, attempts: Vec<&'a Value>) -> BTreeMap<u64, Vec<&'a Value>> {
+        let events = self.dump.events.iter().zip(self.epochs());
+        let epoch_of: BTreeMap<u64, u64> = events
+            .filter(|(row, _)| text(row, "type") == "job.started")
+            .filter_map(|(row, epoch)| Some((row["fence"].as_u64()?, epoch)))
+            .collect();
+        let mut by_epoch: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+        for attempt in attempts {
+            let epoch = attempt["fence"].as_u64().and_then(|fence| epoch_of.get(&fence));
+            if let Some(epoch) = epoch {
+                by_epoch.entry(*epoch).or_default().push(attempt);
+            }
+        }
+        by_epoch
     }
 
     /// T1: the timeline ends in the job's state, starts and attempts are as many, and none is open without reason.
