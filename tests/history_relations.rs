@@ -129,3 +129,13 @@ fn a2_reports_too_many_deaths_and_poison_too_early() {
     assert!(!bites(died(2, false)) && !bites(died(3, true)));
     assert!(bites(died(2, true)) && bites(died(3, false)) && bites(died(4, true)));
 }
+
+#[test]
+fn v1_reports_an_acknowledged_job_that_was_not_found() {
+    let answered = |status: u16| {
+        let cancel = json!({"type": "fail", "f": "cancel", "value": {"jobId": "parent", "status": status}});
+        found(&submitted("block", &[cancel]), [ended("parent", "completed", 1), child(3)])
+    };
+    assert!(answered(409).is_empty());
+    assert_eq!(answered(404), ["V1"]);
+}

@@ -15,6 +15,7 @@
 //! | D1 | no job starts before what it depends on has ended as its policy wants |
 //! | D3 | after a drain no job is blocked by parents that do not stand in its way |
 //! | K1 | an acknowledged cancel holds |
+//! | V1 | whoever was told that a job was made finds it |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,7 @@ pub fn check(history: &[Operation], dump: &Dump) -> Vec<Violation> {
         violations.extend(relation::orphans(history, dump));
     }
     violations.extend(relation::uncanceled(history, dump));
+    violations.extend(relation::unseen(history));
     violations
 }
 

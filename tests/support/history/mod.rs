@@ -21,7 +21,7 @@ pub use relation::orphans;
 /// One broken promise, with the rows that show it.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// `S1` … `K1`, as in the table over `check`.
+    /// `S1` … `V1`, as in the table over `check`.
     pub check: &'static str,
     /// The job's id, or the submission's key where there is no job.
     pub job: String,

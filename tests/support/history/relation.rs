@@ -1,7 +1,7 @@
-//! Checks over what clients asked of jobs together: D1, D3 and K1.
+//! Checks over what clients asked of jobs together: D1, D3, K1 and V1.
 //!
 //! They read `dependsOn` and `dependencyPolicy` of `submit`, and `cancel` (`{"jobId", "state"}`, the state that the
-//! acknowledgement showed).
+//! acknowledgement showed); and the `status` of whatever failed by an answer.
 
 use std::collections::BTreeMap;
 
@@ -109,4 +109,18 @@ pub(super) fn uncanceled(history: &[Operation], dump: &Dump) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// V1: whoever was told that a job was made finds it. Clients ask only about acknowledged jobs, and depend only on
+/// them, so no answer may say that there is none, or that the request makes no sense.
+pub(super) fn unseen(history: &[Operation]) -> Vec<Violation> {
+    let failed = history.iter().filter(|op| op.outcome == Outcome::Fail);
+    let unseen = failed.filter(|op| matches!(op.value["status"].as_u64(), Some(400..=404 | 422)));
+    let violation = |op: &Operation| Violation {
+        check: "V1",
+        job: op.value["jobId"].as_str().or(op.value["key"].as_str()).unwrap_or_default().to_owned(),
+        detail: format!("{} about acknowledged jobs was answered {}", op.f, op.value["status"]),
+        rows: vec![op.value.clone()],
+    };
+    unseen.map(violation).collect()
 }
