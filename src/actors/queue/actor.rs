@@ -82,6 +82,8 @@ pub struct QueueState {
     pub(super) submits_in_journal: usize,
     pub(super) lane: usize,
     pub(super) leases: HashMap<JobId, (Fence, ActorRef<LeaseMessage>)>,
+    /// The incarnations of the lease supervisors that were seen last.
+    pub(super) lease_supervisors: [Option<ractor::ActorCell>; LEASE_SUPERVISORS],
     pub(super) told: Vec<StreamEvent>,
     /// Ops sent to the journal so far.
     pub(super) serial: u64,
@@ -113,6 +115,7 @@ impl Actor for QueueActor {
             submits_in_journal: 0,
             lane: 0,
             leases: HashMap::new(),
+            lease_supervisors: [const { None }; LEASE_SUPERVISORS],
             told: Vec::new(),
             serial: 0,
             is_count_doubtful: false,

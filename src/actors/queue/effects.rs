@@ -384,9 +384,15 @@ impl QueueState {
         }
     }
 
-    fn lease_supervisor(&self, index: usize) -> Option<ractor::ActorCell> {
+    fn lease_supervisor(&mut self, index: usize) -> Option<ractor::ActorCell> {
+        let known = self.lease_supervisors[index].as_ref();
+        if let Some(cell) = known.filter(|cell| cell.get_status() == ractor::ActorStatus::Running) {
+            return Some(cell.clone());
+        }
         let family = self.directory.supervisor_of(&self.supervisor)?;
-        family.supervisor(&format!("leases-{index}"))?.cell()
+        let cell = family.supervisor(&format!("leases-{index}"))?.cell();
+        self.lease_supervisors[index].clone_from(&cell);
+        cell
     }
 
     /// Takes over the lease actors of an earlier incarnation of this queue.
