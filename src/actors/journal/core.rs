@@ -1,4 +1,7 @@
 //! One batch, from the ops to the answers.
+//!
+//! Built with `--cfg ganger_broken="ack_before_commit"`, submissions are acknowledged before they are durable: the
+//! crash tests must notice it (`tests/run --broken`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,6 +41,8 @@ pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, entries: Vec<Ent
 }
 
 async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
+    #[cfg(ganger_broken = "ack_before_commit")]
+    acknowledge_early(&mut entries);
     let ops: Vec<Op> = entries.iter_mut().filter_map(|entry| entry.op.take()).collect();
     let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, &ops).await };
     match results {
@@ -63,6 +68,38 @@ async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
                     None => entry.answer(Err(ask_error(&error))),
                 }
             }
+        }
+    }
+}
+
+/// Tells submitters that their jobs were made, which is about to become true. Repeats of a key that this process knows
+/// are left alone: their answer is the first job, and a wrong one would be noticed for another reason.
+#[cfg(ganger_broken = "ack_before_commit")]
+fn acknowledge_early(entries: &mut [Entry]) {
+    use super::messages::Reply;
+    use crate::{
+        domain::{Clock, JobState},
+        store::ops::{LiveEntry, Submitted},
+    };
+    static KNOWN: std::sync::Mutex<std::collections::BTreeSet<String>> =
+        std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for entry in entries {
+        let Some(Op::Submit(submit)) = &entry.op else { continue };
+        let keys = submit.jobs.iter().filter_map(|job| job.idempotency.as_ref());
+        let is_repeat = keys.fold(false, |repeat, key| !known.insert(key.key.clone()) || repeat);
+        if is_repeat || !matches!(entry.reply, Some(Reply::Caller(_))) {
+            continue;
+        }
+        let made = submit.jobs.iter().map(|job| {
+            let (state, at) = (JobState::Queued, Clock::local());
+            let (queue, kind) = (job.queue.clone(), job.kind.clone());
+            let entry = LiveEntry { job: job.id, queue, kind, state, priority: job.priority, run_at: at };
+            Submitted::Made { entry, created_at: at, blocked_reason: None }
+        });
+        let made = made.collect();
+        if let Some(reply) = entry.reply.take() {
+            reply.send(Ok(OpResult::Submitted(made)));
         }
     }
 }

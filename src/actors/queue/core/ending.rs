@@ -253,6 +253,7 @@ impl QueueCore {
                 }
                 Waiting::Cancel { reason, tag } => self.cancel(job, reason, tag, out),
                 Waiting::Retry { tag } => self.retry(job, tag, out),
+                Waiting::SessionEnded { fence, charged } => self.session_ended(job, fence, charged, out),
             }
         }
     }

@@ -63,20 +63,24 @@ impl QueueCore {
     /// stopped (`charged` false), and count as worker deaths otherwise.
     pub fn session_down(&mut self, id: SessionId, charged: bool, out: &mut Vec<Effect>) {
         self.sessions.remove(&id);
-        let held: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(job, lease)| lease.session == id && !self.is_busy(*job))
-            .map(|(job, lease)| (job, lease.fence))
-            .collect();
-        for (job, fence) in held {
-            if charged {
-                self.lose(job, fence, "its worker's connection ended", out);
+        for (job, fence) in self.held_by(id) {
+            if self.is_busy(job) {
+                // An op of it is under way, a cancel perhaps: its answer decides first.
+                self.waiting.entry(job).or_default().push_back(Waiting::SessionEnded { fence, charged });
             } else {
-                self.give_back(job, fence, "session_ended", out);
+                self.session_ended(job, fence, charged, out);
             }
         }
         self.dispatch(out);
+    }
+
+    /// Ends a lease whose session has ended.
+    pub(super) fn session_ended(&mut self, job: JobId, fence: Fence, charged: bool, out: &mut Vec<Effect>) {
+        if charged {
+            self.lose(job, fence, "its worker's connection ended", out);
+        } else if self.leases.get(job).is_some_and(|lease| lease.fence == fence) {
+            self.give_back(job, fence, "session_ended", out);
+        }
     }
 
     /// The leases that the core believes `session` holds.

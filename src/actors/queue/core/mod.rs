@@ -218,6 +218,7 @@ enum Waiting {
     Report { session: SessionId, fence: Fence, report: Report, tag: Option<u64> },
     Cancel { reason: String, tag: Option<u64> },
     Retry { tag: Option<u64> },
+    SessionEnded { fence: Fence, charged: bool },
 }
 
 /// What the core was loaded with.
