@@ -13,6 +13,7 @@
 
 pub(crate) mod dependencies;
 pub(crate) mod fencing;
+pub(crate) mod gates;
 pub(crate) mod keys;
 pub(crate) mod kit;
 pub(crate) mod life;
@@ -90,6 +91,10 @@ macro_rules! conformance {
             dependencies::an_unblocked_job_still_waits_for_its_time,
             dependencies::a_canceled_child_is_left_alone,
             dependencies::a_graph_shows_everything_connected,
+            gates::parked_jobs_are_shown_as_before_but_are_not_ready,
+            gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
+            gates::only_what_waits_in_the_shard_is_parked,
+            gates::a_parked_job_is_canceled_or_run_now_on_request,
             order::the_ready_order_is_priority_then_time_then_id,
             order::ready_pages_have_no_gaps_or_repeats_while_jobs_are_added,
             order::what_is_leased_blocked_or_not_yet_due_is_not_ready,
