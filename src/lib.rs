@@ -3,6 +3,9 @@
 //! Layers, in reading order; imports go one way, `tests/tidy.rs` holds it:
 //! `bin → system → http → actors → store → domain`; `worker` and `cli` depend on `domain` only.
 
+#[cfg(panic = "abort")]
+compile_error!("supervision needs unwinding: build without `panic = \"abort\"`");
+
 pub mod domain;
 
 pub mod store;

@@ -24,6 +24,11 @@ use ganger::{
 use hdrhistogram::Histogram;
 use serde_json::json;
 
+/// Jobs are made of many small allocations on one thread that are freed on another, which glibc's
+/// allocator does under a lock: a third of a drain's time (perf).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures a node.
 #[derive(Debug, Parser)]
 #[command(name = "ganger-bench", version)]

@@ -11,6 +11,11 @@ use ganger::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Jobs are made of many small allocations on one thread that are freed on another, which glibc's
+/// allocator does under a lock: a third of a drain's time (perf).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Config::parse()) {
         Ok(()) => ExitCode::SUCCESS,

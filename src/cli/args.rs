@@ -219,13 +219,13 @@ pub(super) struct Supervise {
     pub(super) action: Option<SuperviseAction>,
     /// Where to begin: names from the root, joined by /
     pub(super) path: Option<String>,
-    /// How many levels below it
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(super) depth: u32,
+    /// How many levels below it [default: 2; with --kind, all]
+    #[arg(long, value_name = "N")]
+    pub(super) depth: Option<u32>,
     /// Actors of this kind only
     #[arg(long)]
     pub(super) kind: Option<String>,
-    /// The most children of one actor
+    /// The most children of one actor [default: 20; with --kind, 100]
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<u32>,
     /// Go on behind this child of PATH, as named where children were left out

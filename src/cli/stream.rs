@@ -38,6 +38,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Stream(WebSocketStream<Upgraded>);
 
+/// Takes a ticket for one stream.
+pub(super) async fn ticket(node: &Node) -> Result<Ticket, CliError> {
+    node.post(&["tickets"], None).await?.read()
+}
+
 /// What a stream gave.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -50,10 +55,14 @@ pub(super) enum Heard {
 }
 
 impl Stream {
-    /// Takes a ticket and opens the stream with it. The connection is made by the HTTP client, so that TLS,
-    /// proxies, prefixes and refusals are the same as for every request.
-    pub(super) async fn open(node: &Node, topics: &str, since: Option<Place>) -> Result<Self, CliError> {
-        let ticket: Ticket = node.post(&["tickets"], None).await?.read()?;
+    /// Opens the stream. The connection is made by the HTTP client, so that TLS, proxies, prefixes and refusals
+    /// are the same as for every request.
+    pub(super) async fn open(
+        node: &Node,
+        ticket: Ticket,
+        topics: &str,
+        since: Option<Place>,
+    ) -> Result<Self, CliError> {
         let mut query = vec![("ticket", ticket.ticket)];
         if !topics.is_empty() {
             query.push(("topics", topics.to_owned()));

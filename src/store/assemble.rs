@@ -314,7 +314,7 @@ impl JobParts {
             concurrency_key: options.concurrency_key,
             fairness_key: options.fairness_key,
             cost: options.cost,
-            waiting_for: waiting_for(state),
+            waiting_for: live.and_then(|l| l.gate.as_deref()).and_then(behind).or(waiting_for(state)),
         }
     }
 
@@ -460,6 +460,17 @@ impl JobParts {
             worker_id: worker.map(str::to_owned),
             metadata: metadata.map(RawJson::trusted),
         }
+    }
+}
+
+/// What a job behind this gate waits for.
+fn behind(gate: &str) -> Option<WaitingFor> {
+    match gate.split_once(':')?.0 {
+        // No worker handles its type.
+        "type" => Some(WaitingFor::Worker),
+        "hold" => Some(WaitingFor::Hold),
+        "limit" => Some(WaitingFor::RateLimit),
+        _ => None,
     }
 }
 

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! node (rest_for_one) ─ store ─ lane-0 … lane-n, upkeep
-//!                     ─ console
 //!                     ─ shards ─ 0 … 127 ─ inbox, queue "mail" ─ leases-0 … leases-3 ─ a lease per active job
 //!                     │                                        ─ queue
 //!                     ─ workers ─ local
+//!                     ─ console, the last: nothing stands on it, so its end disturbs nobody
 //! ```
 
 mod demo;

@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// What is left of the grace for handlers that are told to stop, and for their reports.
+/// What handlers that are told to stop have, after the grace, to obey and to report.
 const STOP_MARGIN: Duration = Duration::from_secs(8);
 /// How long what was begun over HTTP may take to end.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
@@ -262,7 +262,8 @@ impl Node {
     /// # Errors
     /// Something did not end in time; what was acknowledged is durable all the same.
     pub async fn shutdown(self) -> Result<()> {
-        let deadline = Instant::now() + self.config.shutdown_grace;
+        let soft = Instant::now() + self.config.shutdown_grace;
+        let deadline = soft + STOP_MARGIN;
         for queue in self.platform.shards().queues().all() {
             if !queue.tell(QueueOp::StopGranting) {
                 tracing::warn!(queue.name = %queue.name(), "a queue did not hear that the node stops");
@@ -272,7 +273,6 @@ impl Node {
         self.http_stop.cancel();
         let drained = self.http.drained(HTTP_DRAIN).await;
         let served = tokio::time::timeout(HTTP_DRAIN * 2, self.server).await;
-        let soft = deadline.checked_sub(STOP_MARGIN).unwrap_or_else(Instant::now);
         while self.sessions.running() > 0 && Instant::now() < soft {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -43,9 +43,10 @@ impl Seeds {
             .strategy(Strategy::RestForOne)
             .intensity(5, std::time::Duration::from_secs(60))
             .child(self.store())
-            .child(self.console())
             .child(self.shards())
             .child(self.workers(config))
+            // Nothing stands on it: its ring and its door outlive the actor.
+            .child(self.console())
     }
 
     fn store(&self) -> ChildSpec {

@@ -64,7 +64,7 @@ pub fn block_until<T, S: Debug>(
     }
 }
 
-/// Lets a chosen time pass before a fault lands. Never for waiting on a state.
+/// Lets a chosen time pass before a fault lands, or between the requests of a load. Never for waiting on a state.
 pub async fn elapse(offset: Duration) {
     tokio::time::sleep(offset).await;
 }

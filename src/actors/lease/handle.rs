@@ -35,6 +35,8 @@ pub struct LeaseArgs {
     pub door: Door<SessionOp>,
     /// The job to hand over; `None` when an earlier incarnation did.
     pub hand_over: Option<Box<Granted>>,
+    /// How often an actor of this lease has ended unasked, and why the last one did.
+    pub failures: (u32, Option<String>),
 }
 
 /// Starts the actor of a lease under a lease supervisor, without waiting for it.
@@ -48,6 +50,12 @@ pub fn spawn_lease(
 ) -> Result<ActorRef<LeaseMessage>, LeafError> {
     let probe = Probe::new("lease", args.job.to_string());
     let facts = Arc::new(LeaseFacts::new(&args));
+    // A leaf has a new place, and with it a new probe, each time.
+    let (failures, last_failure) = &args.failures;
+    (0..*failures).for_each(|_| probe.note_restart());
+    if let Some(reason) = last_failure {
+        probe.note_end(reason);
+    }
     let shown = facts.clone();
     probe.describe(move || shown.show());
     spawn_leaf(directory, supervisor, probe.clone(), LeaseActor, (args, facts, probe))

@@ -1,7 +1,7 @@
 //! A queue as an actor: doors in, core, effects out. Nothing is awaited here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::{
     core::{CoreConfig, Effect, Now, QueueCore},
     handle::QueueHandle,
+    leases::Holder,
     load::Source,
     messages::QueueMessage,
 };
@@ -26,7 +27,7 @@ use crate::{
         worker::Sessions,
     },
     domain::{BootId, Clock, Fence, JobId},
-    store::Store,
+    store::{Store, read::LeaseRow},
 };
 
 /// How often a queue looks at its clock: the wheel's tick.
@@ -82,6 +83,12 @@ pub struct QueueState {
     pub(super) submits_in_journal: usize,
     pub(super) lane: usize,
     pub(super) leases: HashMap<JobId, (Fence, ActorRef<LeaseMessage>)>,
+    /// Leases that had no running actor at the last tick.
+    pub(super) bare_leases: HashSet<JobId>,
+    /// Why the lease's actor that is being started again ended.
+    pub(super) lease_failure: Option<String>,
+    /// The incarnations of the lease supervisors that were seen last.
+    pub(super) lease_supervisors: [Option<ractor::ActorCell>; LEASE_SUPERVISORS],
     pub(super) told: Vec<StreamEvent>,
     /// Ops sent to the journal so far.
     pub(super) serial: u64,
@@ -113,6 +120,9 @@ impl Actor for QueueActor {
             submits_in_journal: 0,
             lane: 0,
             leases: HashMap::new(),
+            bare_leases: HashSet::new(),
+            lease_failure: None,
+            lease_supervisors: [const { None }; LEASE_SUPERVISORS],
             told: Vec::new(),
             serial: 0,
             is_count_doubtful: false,
@@ -150,6 +160,7 @@ impl Actor for QueueActor {
                 let _timing = probe.time("Tick");
                 if state.is_loaded {
                     state.step(|core, now, out| core.tick(now, out));
+                    state.revive_lease_actors();
                     state.recount();
                     state.publish();
                 }
@@ -224,10 +235,14 @@ impl QueueState {
     }
 
     fn take_load(&mut self, loaded: super::core::Loaded) {
-        let sessions = self.args.sessions.clone();
-        self.step(|core, now, out| {
-            core.load(loaded, |session| sessions.get(session).is_some(), now, out);
-        });
+        let (sessions, boot) = (self.args.sessions.clone(), self.args.boot);
+        let holder = |row: &LeaseRow| match sessions.get(row.session) {
+            Some(_) => Holder::Live,
+            // The worker's actor was restarted while this queue was down, so nobody told it.
+            None if row.boot == boot => Holder::Ended,
+            None => Holder::Gone,
+        };
+        self.step(|core, now, out| core.load(loaded, holder, now, out));
         self.is_loaded = true;
         self.args.handle.set_quarantine(None);
         let name = self.args.handle.name().clone();

@@ -57,7 +57,7 @@ impl QueueState {
                     if let Some((held, actor)) = self.leases.get(&job)
                         && *held == fence
                     {
-                        // An actor that is down is started again, and the next tick's cancel repeats.
+                        // An actor that is down is started again, which repeats the cancel.
                         drop(actor.cast(LeaseMessage::Cancel));
                     }
                 }
@@ -212,8 +212,14 @@ impl QueueState {
             }
             QueueOp::LeaseDown { job, fence, reason } => {
                 tracing::warn!(job.id = %job, reason, "the actor of a lease ended");
-                self.leases.remove(&job);
+                match self.leases.get(&job) {
+                    Some((held, actor)) if *held == fence && !has_ended(actor) => return,
+                    Some((held, _)) if *held == fence => drop(self.leases.remove(&job)),
+                    Some(_) | None => {}
+                }
+                self.lease_failure = Some(reason.clone());
                 self.step(|core, _now, out| core.actor_down(job, fence, &reason, out));
+                self.lease_failure = None;
             }
             QueueOp::StopGranting => self.step(|core, _now, out| core.set_granting(false, out)),
         }
@@ -318,6 +324,7 @@ impl QueueState {
             granted_at: granted.granted_at,
             door: facts.door.clone(),
             hand_over: Some(granted),
+            failures: (0, None),
         };
         self.spawn_lease(job, fence, args);
     }
@@ -338,6 +345,7 @@ impl QueueState {
             granted_at: lease.granted_at,
             door: facts.door.clone(),
             hand_over: None,
+            failures: (lease.actor_failures, self.lease_failure.take()),
         };
         self.spawn_lease(job, fence, args);
         // The one before may have ended before it handed the job over.
@@ -384,9 +392,15 @@ impl QueueState {
         }
     }
 
-    fn lease_supervisor(&self, index: usize) -> Option<ractor::ActorCell> {
+    fn lease_supervisor(&mut self, index: usize) -> Option<ractor::ActorCell> {
+        let known = self.lease_supervisors[index].as_ref();
+        if let Some(cell) = known.filter(|cell| cell.get_status() == ractor::ActorStatus::Running) {
+            return Some(cell.clone());
+        }
         let family = self.directory.supervisor_of(&self.supervisor)?;
-        family.supervisor(&format!("leases-{index}"))?.cell()
+        let cell = family.supervisor(&format!("leases-{index}"))?.cell();
+        self.lease_supervisors[index].clone_from(&cell);
+        cell
     }
 
     /// Takes over the lease actors of an earlier incarnation of this queue.
@@ -401,6 +415,24 @@ impl QueueState {
                 }
             }
         }
+    }
+
+    /// Starts the actors of leases that have had none for a whole tick: they ended with their supervisor, or could
+    /// not be started while it was down. Of one that ended alone the queue hears sooner, and why.
+    pub(super) fn revive_lease_actors(&mut self) {
+        let runs = |job: &JobId| self.leases.get(job).is_some_and(|(_, actor)| !has_ended(actor));
+        let leases = self.core.leases().iter().map(|(job, lease)| (job, lease.fence));
+        let bare: Vec<_> = leases.filter(|(job, _)| !runs(job)).collect();
+        for (job, fence) in &bare {
+            if !self.bare_leases.contains(job) {
+                continue;
+            }
+            if let Some((_, actor)) = self.leases.remove(job) {
+                self.args.handle.lease_actors().remove(&actor.get_id());
+            }
+            self.step(|core, _now, out| core.restart_actor(*job, *fence, out));
+        }
+        self.bare_leases = bare.into_iter().map(|(job, _)| job).collect();
     }
 
     /// Stops lease actors whose lease is no more.
@@ -432,4 +464,8 @@ impl QueueState {
             }
         }
     }
+}
+
+fn has_ended(actor: &ractor::ActorRef<LeaseMessage>) -> bool {
+    actor.get_status() >= ractor::ActorStatus::Stopping
 }

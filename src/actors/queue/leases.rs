@@ -47,6 +47,17 @@ pub struct Lease {
     pub actor_failures: u32,
 }
 
+/// What became of the session that a lease found in the store was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// It lives.
+    Live,
+    /// It ended in this run of the node, which stopped its handlers: nobody died.
+    Ended,
+    /// Its node is gone.
+    Gone,
+}
+
 /// The leases of a queue by job, and by the bucket in which they may run out.
 #[derive(Debug, Default)]
 pub struct LeaseTable {

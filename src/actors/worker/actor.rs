@@ -233,7 +233,8 @@ impl WorkerState {
                 }
             }
             SessionOp::Done { job, fence, report } => {
-                let is_stopping = self.is_stopping;
+                // Asked here, not at the last tick: a handler may obey sooner than that.
+                let is_stopping = self.args.stop_handlers.is_cancelled();
                 let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else {
                     return;
                 };

@@ -44,8 +44,10 @@ impl<'a> Pages<'a> {
 
     /// The next page; `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Answer>, CliError> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
         let answer = match self.next.take() {
-            _ if self.left == Some(0) => return Ok(None),
             Some(query) => {
                 let answer = self.node.get_page(self.route, &query).await?;
                 if answer.next.as_ref() == Some(&query) {
@@ -122,7 +124,9 @@ pub(super) async fn run(node: &Node, screen: &Screen, args: &List) -> Result<Out
         let mut jobs: Vec<JobView> = page.read()?;
         let room = limit.map_or(u64::MAX, |limit| limit - shown.min(limit));
         jobs.truncate(usize::try_from(room).unwrap_or(usize::MAX));
-        screen.show(&render::jobs(&jobs, shown == 0, &screen.view()))?;
+        if !jobs.is_empty() {
+            screen.show(&render::jobs(&jobs, shown == 0, &screen.view()))?;
+        }
         shown += jobs.len() as u64;
     }
     if shown == 0 {

@@ -18,6 +18,11 @@ use crate::cli::{
 /// Looking costs the node a walk over its actors.
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// The node's parts and what is right below them.
+const DEPTH_DEFAULT: u32 = 2;
+/// A node has more than a hundred shards, most of them without anything to see.
+const LIMIT_DEFAULT: u32 = 20;
+
 /// Shows the tree once or again and again, or restarts a part of it.
 pub(super) async fn run(node: &Node, screen: &Screen, args: Supervise) -> Result<Outcome, CliError> {
     if let Some(SuperviseAction::Restart { path }) = args.action {
@@ -45,11 +50,17 @@ async fn restart(node: &Node, screen: &Screen, path: &str) -> Result<Outcome, Cl
 }
 
 async fn look(node: &Node, args: &Supervise) -> Result<Answer, CliError> {
-    let mut query = vec![("depth", args.depth.to_string())];
+    // A filter is short by itself, and looks for what may be anywhere.
+    let (depth, limit) = match args.kind {
+        Some(_) => (args.depth, args.limit),
+        None => (args.depth.or(Some(DEPTH_DEFAULT)), args.limit.or(Some(LIMIT_DEFAULT))),
+    };
+    let mut query = Vec::new();
     let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
     add("path", args.path.clone());
     add("kind", args.kind.clone());
-    add("limit", args.limit.map(|limit| limit.to_string()));
+    add("depth", depth.map(|depth| depth.to_string()));
+    add("limit", limit.map(|limit| limit.to_string()));
     add("after", args.after.clone());
     node.get(&["supervision"], &query).await
 }

@@ -18,7 +18,7 @@ use crate::{
         node::Node,
         render,
         screen::Screen,
-        stream::{Backoff, Bookmark, Heard, Stream},
+        stream::{self, Backoff, Bookmark, Heard, Stream},
         text::{clean, cut},
     },
     domain::{JobId, JobView},
@@ -49,7 +49,13 @@ async fn follow(node: &Node, screen: &Screen, args: &Watch) -> Result<Outcome, C
     let mut bookmark = Bookmark::at(args.since);
     let (mut backoff, mut connected, mut tickets_lost) = (Backoff::default(), false, 0);
     loop {
-        let why = match Stream::open(node, &topics, bookmark.place()).await {
+        let opened = match stream::ticket(node).await {
+            Ok(ticket) => {
+                Stream::open(node, ticket, &topics, bookmark.place()).await.map_err(|error| (error, true))
+            }
+            Err(error) => Err((error, false)),
+        };
+        let why = match opened {
             Ok(stream) => {
                 (connected, tickets_lost) = (true, 0);
                 match hear(node, screen, args.job, stream, &mut bookmark, &mut backoff).await {
@@ -59,15 +65,14 @@ async fn follow(node: &Node, screen: &Screen, args: &Watch) -> Result<Outcome, C
                     Err(error) => return Err(error),
                 }
             }
-            Err(CliError::Refused(refusal)) if refusal.status() == 401 && tickets_lost < TICKETS_LOST_MAX => {
+            Err((CliError::Refused(refusal), true))
+                if refusal.status() == 401 && tickets_lost < TICKETS_LOST_MAX =>
+            {
                 tickets_lost += 1;
-                if !connected && tickets_lost == TICKETS_LOST_MAX {
-                    return Err(CliError::Refused(refusal));
-                }
                 "the ticket was lost".to_owned()
             }
-            Err(error) if connected && error.is_passing() => clean(&error.to_string()).into_owned(),
-            Err(error) => return Err(error),
+            Err((error, _)) if connected && error.is_passing() => clean(&error.to_string()).into_owned(),
+            Err((error, _)) => return Err(error),
         };
         let pause = backoff.pause();
         screen.note(&format!("connection lost ({why}); connecting again in {:.1} s", pause.as_secs_f64()));

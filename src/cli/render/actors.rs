@@ -37,8 +37,12 @@ pub(in crate::cli) fn actors(root: &Actor, kind: Option<&str>, view: &View) -> S
     while let Some(line) = stack.pop() {
         match line {
             Line::Actor(actor, depth) => {
-                push(&mut rows, actor, depth, view);
-                stack.extend(left_out(actor, kind).map(|text| Line::Rest(text, depth + 1)));
+                push(&mut rows, actor, depth, kind, view);
+                stack.extend(
+                    left_out(actor, kind)
+                        .filter(|_| !actor.children.is_empty())
+                        .map(|text| Line::Rest(text, depth + 1)),
+                );
                 hints.extend(hint(actor));
                 stack.extend(actor.children.iter().rev().map(|child| Line::Actor(child, depth + 1)));
             }
@@ -85,9 +89,12 @@ fn indent(depth: usize) -> String {
     "  ".repeat(depth.min(DEPTH_DRAWN_MAX))
 }
 
-fn push(rows: &mut Rows<{ COLUMNS.len() }>, actor: &Actor, depth: usize, view: &View) {
+fn push(rows: &mut Rows<{ COLUMNS.len() }>, actor: &Actor, depth: usize, kind: Option<&str>, view: &View) {
     let plain = Tone::Plain;
-    let name = format!("{}{}", indent(depth), actor.name);
+    // Where none are shown, a line of their own would double the table.
+    let hidden = left_out(actor, kind).filter(|_| actor.children.is_empty());
+    let hidden = hidden.map_or_else(String::new, |text| format!(" {text}"));
+    let name = format!("{}{}{hidden}", indent(depth), actor.name);
     let mailbox = format!("{}/{}", count(actor.mailbox.depth), count(actor.mailbox.high_water));
     let (mean, p99) = if actor.messages.handled == 0 {
         ("-".to_owned(), "-".to_owned())
@@ -128,8 +135,7 @@ mod tests {
             019e1000-0000-7000-8000-000000000002  lease    running           0/1          3    0.1   5µs      -         0
             … 4,999 more
           journal-0                               journal  quarantined       0/0          0    0.0     -      -         9  45m ago: store away
-          workers                                 workers  running           0/0          0    0.0     -      -         0
-            … 2 more
+          workers … 2 more                        workers  running           0/0          0    0.0     -      -         0
         more of node/mail: ganger supervise node/mail --after 117
         "#);
     }

@@ -34,7 +34,7 @@ pub(in crate::cli) fn jobs(page: &[JobView], titles: bool, view: &View) -> Strin
             (job.last_error.as_deref().unwrap_or_default(), plain),
         ]);
     }
-    if rows.is_empty() { String::new() } else { rows.text(titles, 0, view) }
+    rows.text(titles, 0, view)
 }
 
 #[cfg(test)]

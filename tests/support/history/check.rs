@@ -11,12 +11,15 @@
 //! | A1 | attempts used up in an epoch within `maxAttempts` |
 //! | I1 | submissions with one key made one job |
 //! | T1 | the timeline, the attempts and the job's state agree |
+//! | D1 | no job starts before what it depends on has ended as its policy wants |
+//! | D3 | after a drain no job is blocked by parents that do not stand in its way |
+//! | K1 | an acknowledged cancel holds |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Dump, JobDump, Operation, Outcome, Violation, timeline};
+use super::{Dump, JobDump, Operation, Outcome, Violation, relation, timeline};
 
 /// What a job may wait for at the end of a drain. Not `worker` and `turn`: those are there.
 const LASTING: [&str; 7] =
@@ -41,6 +44,11 @@ pub fn check(history: &[Operation], dump: &Dump) -> Vec<Violation> {
     violations.extend(phantoms(history, dump, &submissions));
     violations.extend(repeated(dump, &submissions));
     violations.extend(dump.jobs.iter().flat_map(|job| timeline::check(job, dump.drained)));
+    violations.extend(relation::early(history, dump));
+    if dump.drained {
+        violations.extend(relation::orphans(history, dump));
+    }
+    violations.extend(relation::uncanceled(history, dump));
     violations
 }
 

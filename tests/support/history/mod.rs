@@ -6,6 +6,7 @@
 mod check;
 mod dump;
 mod record;
+mod relation;
 mod timeline;
 
 use std::fmt;
@@ -15,11 +16,12 @@ use serde_json::Value;
 pub use check::{assert_sound, check};
 pub use dump::{Dump, JobDump};
 pub use record::{Operation, Outcome, Recorder, load};
+pub use relation::orphans;
 
 /// One broken promise, with the rows that show it.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// `S1` … `T1`, as in the table over `check`.
+    /// `S1` … `K1`, as in the table over `check`.
     pub check: &'static str,
     /// The job's id, or the submission's key where there is no job.
     pub job: String,

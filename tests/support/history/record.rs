@@ -7,8 +7,9 @@
 //! `ok` happened, `fail` certainly did not, `info` may have (a timeout, a reset, a 5xx whose effect is unknown).
 //!
 //! The checker reads these operations: `submit` (value `{"key", "jobId", "tenantId"?}` or `{"jobs": […of these]}`;
-//! `key` is the idempotency key, one for each job meant), `delete` (`{"jobId"}`), and `schedule`, `workflow` and
-//! `spawn`, which explain jobs that nobody submitted. Others may be recorded for the reader.
+//! `key` is the idempotency key, one for each job meant; `dependsOn` and `dependencyPolicy` as submitted), `cancel`
+//! (`{"jobId", "state"}` with the state that the acknowledgement showed), `delete` (`{"jobId"}`), and `schedule`,
+//! `workflow` and `spawn`, which explain jobs that nobody submitted. Others may be recorded for the reader.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

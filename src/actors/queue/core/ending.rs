@@ -98,13 +98,22 @@ impl QueueCore {
     pub fn actor_down(&mut self, job: JobId, fence: Fence, why: &str, out: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get_mut(job).filter(|lease| lease.fence == fence) else { return };
         lease.actor_failures += 1;
-        let (failures, session) = (lease.actor_failures, lease.session);
+        let failures = lease.actor_failures;
         if failures < ACTOR_FAILURES_MAX {
-            out.push(Effect::Restart(job, fence, session));
+            self.restart_actor(job, fence, out);
         } else if !self.is_busy(job) {
             let message = format!("its actor ended {failures} times; the last: {why}");
             let error = AttemptError { error_type: "poison".into(), message, stack_trace: None };
             self.write_end(job, fence, EndKind::RecoveredFailed { error }, None, out);
+        }
+    }
+
+    /// Starts the actor of a lease again, and repeats the cancel that the one before may not have passed on.
+    pub fn restart_actor(&self, job: JobId, fence: Fence, out: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(job).filter(|lease| lease.fence == fence) else { return };
+        out.push(Effect::Restart(job, fence, lease.session));
+        if lease.cancel_requested {
+            out.push(Effect::TellCancel(job, fence, lease.session));
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    leases::{Lease, LeaseTable},
+    leases::{Holder, Lease, LeaseTable},
     window::Window,
 };
 use crate::{
@@ -314,12 +314,12 @@ impl QueueCore {
         }
     }
 
-    /// Takes in what was read of the queue. Leases of sessions that do not live are ended as lost;
-    /// `live` says which do.
+    /// Takes in what was read of the queue. `holder` says what became of a lease's session: leases of a node
+    /// that is gone are ended as lost, those of a session that ended here are given back uncharged.
     pub fn load(
         &mut self,
         loaded: Loaded,
-        live: impl Fn(SessionId) -> bool,
+        holder: impl Fn(&LeaseRow) -> Holder,
         now: Now,
         out: &mut Vec<Effect>,
     ) {
@@ -328,7 +328,7 @@ impl QueueCore {
         self.gates = loaded.gates.into_iter().collect();
         for row in loaded.leases {
             let ttl_ms = u64::try_from(row.ttl_ms).unwrap_or(self.config.lease_ttl_ms);
-            let (job, fence, session) = (row.job, row.fence, row.session);
+            let (job, fence, session, holder) = (row.job, row.fence, row.session, holder(&row));
             let lease = Lease {
                 fence,
                 session,
@@ -347,10 +347,10 @@ impl QueueCore {
                 actor_failures: 0,
             };
             self.leases.insert(job, lease);
-            if live(session) {
-                out.push(Effect::Restart(job, fence, session));
-            } else {
-                self.lose(job, fence, "its node ended while it ran", out);
+            match holder {
+                Holder::Live => self.restart_actor(job, fence, out),
+                Holder::Ended => self.give_back(job, fence, "session_ended", out),
+                Holder::Gone => self.lose(job, fence, "its node ended while it ran", out),
             }
         }
         self.refill(out);

@@ -153,7 +153,7 @@ impl Rig {
             made: 0,
             reloads: 0,
         };
-        rig.step(|core, now, out| core.load(Loaded::default(), |_| false, now, out));
+        rig.step(|core, now, out| core.load(Loaded::default(), |_| Holder::Gone, now, out));
         rig
     }
 
