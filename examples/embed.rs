@@ -1,18 +1,27 @@
-//! A program with job types of its own: a handler as a struct, one as a function, and a rehearsal of both.
+//! A program that embeds a node and runs job types of its own beside the built-in ones.
 //!
-//! Here the attempts run without a node, which is also how handlers are tested.
+//! `cargo run --example embed` starts a node on a free port with a store in a temporary folder, submits four jobs,
+//! shows how they end, and stops the node. Settings come from the environment as for `ganger-node`: with
+//! `POSTGRES_URL` set the jobs are kept there.
 
-use std::sync::Arc;
+use std::{path::Path, time::Duration};
 
+use anyhow::{Context, bail};
 use async_trait::async_trait;
-use ganger::worker::{
-    Assignment, AttemptControl, AttemptOutcome, Handler, JobContext, JobError, JobOutput, LogLevel, NullSink,
-    Registry, run_attempt, system_clock,
+use clap::Parser;
+use ganger::{
+    actors::console::{StreamItem, Topics},
+    config::Config,
+    domain::{JobId, JobView, RawJson, SubmitDefaults, SubmitRequest},
+    store::ops::Submitted,
+    system::{Node, NodeBuilder},
+    worker::{Handler, JobContext, JobError, JobOutput, Registry},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use serde_json::{Value, json};
+
+/// How long a job may take to end. All of them take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an `invoice.total` job is submitted with.
 #[derive(Deserialize)]
@@ -31,43 +40,107 @@ struct Total {
     cents: u64,
 }
 
-struct InvoiceTotal;
+/// A handler as a struct, for those that hold something: a pool, a client, settings.
+struct InvoiceTotal {
+    /// Larger totals need a person.
+    limit_cents: u64,
+}
 
 #[async_trait]
 impl Handler for InvoiceTotal {
     async fn run(&self, ctx: JobContext) -> Result<JobOutput, JobError> {
+        // A payload of another shape ends the job at once, with the field's name.
         let invoice: Invoice = ctx.payload()?;
-        ctx.log(LogLevel::Info, format!("adding up {} lines", invoice.lines.len()));
         let cents = invoice.lines.iter().try_fold(0u64, |sum, line| {
             line.cents.checked_mul(line.count).and_then(|cents| sum.checked_add(cents))
         });
         match cents {
-            Some(cents) => JobOutput::of(&Total { cents }),
-            // No attempt will ever make it fit.
-            None => Err(JobError::fatal("overflow", "the total is too large")),
+            Some(cents) if cents <= self.limit_cents => JobOutput::of(&Total { cents }),
+            // No further attempt would change it.
+            _ => Err(JobError::fatal("over_limit", "the total is over the limit")),
         }
     }
 }
 
+/// What this program's node can run, besides what every node can.
+fn handlers() -> Registry {
+    let mut handlers = Registry::new();
+    handlers.register("invoice.total", InvoiceTotal { limit_cents: 1_000_000 });
+    // Or an async function of the context and the typed payload.
+    handlers.handle_fn("greet", |_ctx, name: String| async move { Ok(format!("hello, {name}")) });
+    handlers
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut registry = Registry::new();
-    registry.register("invoice.total", InvoiceTotal);
-    registry.handle_fn("greet", |_ctx, name: String| async move { Ok(format!("hello, {name}")) });
+    let folder = tempfile::tempdir()?;
+    let node = start(folder.path()).await?;
+    println!("a node listens on http://{}", node.address());
+    let shown = show(&node).await;
+    // In good order also after a fault: jobs that run end, or are given back.
+    node.shutdown().await?;
+    shown
+}
 
-    for (job_type, payload) in [
-        ("invoice.total", json!({ "lines": [{ "cents": 1250, "count": 3 }, { "cents": 99, "count": 1 }] })),
+async fn start(data_dir: &Path) -> anyhow::Result<Node> {
+    let mut config = Config::try_parse_from(["ganger-node", "--http-addr", "127.0.0.1:0"])?;
+    config.data_dir = data_dir.to_owned();
+    NodeBuilder::new(config).handlers(handlers()).start().await
+}
+
+/// Submits one job after the other and says how each ended.
+async fn show(node: &Node) -> anyhow::Result<()> {
+    let lines = json!({ "lines": [{ "cents": 1250, "count": 3 }, { "cents": 99, "count": 1 }] });
+    for (kind, payload) in [
         ("greet", json!("Ada")),
-        ("invoice.total", json!({ "lines": [{ "cents": "12.50" }] })),
+        ("invoice.total", lines),
+        ("invoice.total", json!({ "lines": [{ "cents": "12.50", "count": 1 }] })),
+        // Built in.
+        ("report.generate", json!({ "reportId": "today" })),
     ] {
-        let payload = Arc::from(serde_json::value::to_raw_value(&payload)?);
-        let assignment = Assignment::new(Uuid::now_v7(), job_type, payload, system_clock());
-        let control = AttemptControl::new(CancellationToken::new(), Arc::new(NullSink));
-        match run_attempt(&registry, assignment, control).await.outcome {
-            AttemptOutcome::Completed { result } => println!("{job_type}: {}", result.get()),
-            AttemptOutcome::Failed { error } => println!("{job_type} failed: {error}"),
-            AttemptOutcome::TimedOut | AttemptOutcome::Canceled => println!("{job_type} was stopped"),
-        }
+        let job = run(node, kind, &payload).await?;
+        let result = job.result.as_ref().map_or("no result", |result| result.text());
+        println!("{kind} {}: {}", job.state, job.last_error.as_deref().unwrap_or(result));
     }
     Ok(())
+}
+
+/// Submits a job and waits for its end.
+async fn run(node: &Node, kind: &str, payload: &Value) -> anyhow::Result<JobView> {
+    // Before the job is made, so that its end is not missed.
+    let mut events = node.platform().hub().subscribe(Topics::all(), None);
+    let id = submit(node, kind, payload).await?;
+    let ended = async {
+        loop {
+            match events.next().await {
+                StreamItem::Event(event) if event.job_id == Some(id) => {
+                    if event.state.is_some_and(|state| state.is_terminal()) {
+                        return Ok(());
+                    }
+                }
+                StreamItem::Closed => bail!("the node has stopped"),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.with_context(|| format!("{kind} did not end in time"))??;
+    node.platform().store().job(id).await?.context("the job is gone")
+}
+
+/// Returns when the job is durable.
+async fn submit(node: &Node, kind: &str, payload: &Value) -> anyhow::Result<JobId> {
+    let request = SubmitRequest {
+        kind: kind.to_owned(),
+        payload: Some(RawJson::trusted(payload.to_string())),
+        ..SubmitRequest::default()
+    };
+    let now = node.platform().clock().now();
+    let job = request.check(&SubmitDefaults::default(), now);
+    let job = job.map_err(|faults| anyhow::anyhow!("not a valid job: {faults:?}"))?;
+    let id = job.id;
+    match node.platform().submit(job).await? {
+        Submitted::Made { .. } => Ok(id),
+        // Only for a job with an idempotency key.
+        Submitted::Duplicate(first) => Ok(first),
+    }
 }

@@ -137,6 +137,7 @@ create table outcome (
     fence bigint not null check (fence >= 0),
     event_seq bigint not null check (event_seq > 1),
     started_seq bigint,
+    execution_ms bigint,
     attempt integer not null check (attempt >= 0),
     deaths integer not null default 0,
     replay_count integer not null default 0,
@@ -159,6 +160,7 @@ create table outcome (
 ) partition by range (job_id);
 comment on table outcome is 'How a job ended, with its last attempt and the last rows of its timeline packed in.';
 comment on column outcome.event_seq is 'The seq of the end; a repeat of the submission may have left later event rows.';
+comment on column outcome.execution_ms is 'How long the last attempt took, where finished_at does not tell: the job ended while it waited.';
 create index outcome_finished on outcome (finished_at);
 create index outcome_unhappy on outcome (state, job_id) where state <> 6;
 
@@ -250,7 +252,7 @@ create table inbox (
     at timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 comment on table inbox is 'What others left for the owner of a shard; it takes them in its own transaction.';
-comment on column inbox.kind is '0 born: job_id is a new job of the shard; 1 finished: job_id is a parent of jobs of the shard.';
+comment on column inbox.kind is '0 born: job_id is a new job of the shard; 1 finished: job_id, a parent of jobs of the shard, has ended or was retried.';
 create index inbox_shard on inbox (shard, id);
 
 create table dead_letter (

@@ -157,9 +157,11 @@ create table outcome (
     priority integer not null,
     result text,
     reason text,
-    -- Null when it ended while it waited, as are the other columns of the last attempt.
+    -- Null when it ended while it waited, as are due_at and attempt_status.
     started_seq integer,
     started_at integer,
+    -- How long the last attempt took, where finished_at does not tell: the job ended while it waited.
+    execution_ms integer,
     due_at integer,
     attempt_status integer,
     worker text,
@@ -262,7 +264,7 @@ create index dependency_child on dependency (child, parent);
 create table inbox (
     id integer not null primary key autoincrement,
     shard integer not null,
-    -- 0: job_id was born there; 1: job_id, a parent of jobs there, has ended.
+    -- 0: job_id was born there; 1: job_id, a parent of jobs there, has ended or was retried.
     kind integer not null check (kind in (0, 1)),
     job_id blob not null,
     outcome_state integer,

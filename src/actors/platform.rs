@@ -195,7 +195,7 @@ impl Platform {
         let queue = self.0.shards.queue(&job.queue)?;
         let outcome = queue.ask(|reply| QueueRequest::Submit { job: Box::new(job), reply }).await;
         let made = submitted(outcome)?;
-        made.into_iter().next().ok_or_else(|| SubmitError::Ask(AskError::TimedOut))
+        made.into_iter().next().ok_or(SubmitError::Ask(AskError::TimedOut))
     }
 
     /// Makes jobs of any queues in one transaction: all or none. They may depend on earlier ones among

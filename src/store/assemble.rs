@@ -145,6 +145,8 @@ pub struct OutcomeRow {
     pub started_seq: Option<i64>,
     /// When the last attempt began.
     pub started_at: Option<Timestamp>,
+    /// How long the last attempt took, of a job that ended while it waited.
+    pub execution_ms: Option<i64>,
     /// When it had become ready, if it was granted from a deferred state.
     pub due_at: Option<Timestamp>,
     /// How the last attempt ended.
@@ -157,6 +159,16 @@ pub struct OutcomeRow {
     pub error_message: Option<String>,
     /// Where it happened.
     pub stack_trace: Option<String>,
+}
+
+impl OutcomeRow {
+    /// How long the last attempt took; 0 if there was none.
+    #[must_use]
+    pub fn last_execution_ms(&self) -> i64 {
+        let packed = self.attempt_status.and(self.started_at);
+        let took = packed.map(|at| self.finished_at.millis_since(at).max(0));
+        took.or(self.execution_ms).unwrap_or(0)
+    }
 }
 
 /// A job with what belongs to it: exactly one of `live` and `outcome`, and a `lease` only with `live`.
@@ -239,7 +251,7 @@ impl JobParts {
         let execution_ms = match (lease, live, outcome) {
             (Some(lease), _, _) => now.millis_since(lease.granted_at).max(0),
             (None, Some(live), _) => live.execution_ms,
-            (None, None, Some(o)) => o.started_at.map_or(0, |at| o.finished_at.millis_since(at).max(0)),
+            (None, None, Some(outcome)) => outcome.last_execution_ms(),
             (None, None, None) => 0,
         };
         let fence = lease
@@ -401,7 +413,8 @@ impl JobParts {
             worker_id: outcome.worker.clone().unwrap_or_default(),
             status,
             error_type: outcome.error_type.clone(),
-            error_message: outcome.error_message.clone(),
+            // Without a type it is an earlier attempt's, kept as the job's last error.
+            error_message: outcome.error_type.as_ref().and(outcome.error_message.clone()),
             stack_trace: outcome.stack_trace.clone(),
             lease_expired: status == AttemptStatus::LeaseExpired,
             started_at,

@@ -214,7 +214,8 @@ pub struct CancelOp {
 }
 
 /// Runs a job again now: a failed one leaves outcome and dead letters, its attempts and worker deaths
-/// start anew, its fence goes on; a `scheduled`, `retrying` or `throttled` one becomes `queued`.
+/// start anew, its fence goes on, and its dependents' shards are told; a `scheduled`, `retrying` or
+/// `throttled` one becomes `queued`, and leaves its gate.
 #[derive(Debug, Clone)]
 pub struct RetryOp {
     /// The shard and epoch.
@@ -224,7 +225,8 @@ pub struct RetryOp {
 }
 
 /// Takes up to `limit` rows of the shard's inbox, in the order they were written, and does what they
-/// say: `born` tells of a job; `finished` resolves the edges of this shard's jobs to that parent.
+/// say: `born` tells of a job; `finished` resolves the edges of this shard's jobs to that parent, which
+/// has ended or, after a retry, runs again.
 #[derive(Debug, Clone)]
 pub struct InboxOp {
     /// The shard and epoch.
@@ -233,8 +235,9 @@ pub struct InboxOp {
     pub limit: i64,
 }
 
-/// Parks ready jobs: sets their gate, which takes them out of the ready order. Guard: live, not blocked,
-/// not leased. State, timeline and counters do not change (a `type:` gate leaves a job `queued`).
+/// Parks ready jobs: sets their gate, which takes them out of the ready order. Guard: live, of this shard,
+/// not blocked, not leased, without a gate. What is shown does not change (a `type:` gate leaves a job
+/// `queued`): a deferred job whose time has come is written as `queued`, with its timeline row.
 #[derive(Debug, Clone)]
 pub struct ParkOp {
     /// The shard and epoch.
@@ -363,8 +366,13 @@ pub enum SubmitRefusal {
 /// What a cancel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Canceled {
-    /// It was waiting in this state and is canceled.
-    Done(JobState),
+    /// It was waiting, or had failed, and is canceled.
+    Done {
+        /// The state it was in.
+        from: JobState,
+        /// Shards that got an inbox row for dependents: wake their owners.
+        wakes: Vec<ShardId>,
+    },
     /// It runs; the cancel is recorded and its worker must be told.
     Requested,
     /// It runs and was asked before; nothing was written.
@@ -384,6 +392,9 @@ pub enum Retried {
         entry: LiveEntry,
         /// The state it was in.
         from: JobState,
+        /// Shards that got an inbox row for dependents, which no longer wait for a failed job: wake their
+        /// owners.
+        wakes: Vec<ShardId>,
     },
     /// It was ready already; nothing was written.
     AlreadyQueued,

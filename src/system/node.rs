@@ -118,7 +118,6 @@ pub struct Node {
 }
 
 impl Node {
-    #[expect(clippy::too_many_lines, reason = "a list of parts in the order in which they are put together")]
     async fn start(config: Config, own_handlers: Registry) -> Result<Self> {
         config.check()?;
         crate::metrics::install();

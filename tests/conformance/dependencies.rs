@@ -4,11 +4,11 @@ use ganger::{
     domain::{DependencyPolicy, JobId, JobState, NewJob, RawJson, ShardId},
     store::{
         OpResult,
-        ops::{Canceled, InboxTaken, SubmitRefusal, Submitted},
+        ops::{Canceled, InboxTaken, LiveEntry, Retried, SubmitRefusal, Submitted},
     },
 };
 
-use super::kit::{HOUR_MS, Kit, child, completed, failed, job, tolerant_child};
+use super::kit::{HOUR_MS, Kit, child, completed, failed, job, retry_after, tolerant_child};
 
 /// Parents wait here, children there: two shards.
 const P: &str = "mail";
@@ -102,7 +102,8 @@ pub(crate) async fn a_parent_that_fails_or_is_canceled_after_leaves_the_child_st
         let strict = blocked(&kit, &[parent]).await;
         let tolerant = kit.make(&tolerant_child(C, &[parent])).await;
         if cancel {
-            assert_eq!(kit.cancel(P, parent).await, Canceled::Done(JobState::Queued));
+            let wakes = vec![ShardId::of_queue(C)];
+            assert_eq!(kit.cancel(P, parent).await, Canceled::Done { from: JobState::Queued, wakes });
         } else {
             kit.run(P, parent, failed()).await;
         }
@@ -138,11 +139,55 @@ pub(crate) async fn a_retried_parent_unlocks_its_children_later(kit: Kit) {
     kit.check().await;
 }
 
+pub(crate) async fn a_child_waits_for_its_retried_parent_and_no_longer_for_a_failed_job(kit: Kit) {
+    let (parent, other) = (kit.made(P).await, kit.made(P).await);
+    kit.run(P, parent, failed()).await;
+    let (born_stuck, with_other) = (blocked(&kit, &[parent]).await, blocked(&kit, &[parent, other]).await);
+    let tolerant = kit.make(&tolerant_child(C, &[parent])).await;
+    kit.run(P, other, failed()).await;
+    kit.inbox(C).await;
+    let named = async |id| kit.view(id).await.blocked_reason.unwrap_or_default();
+    assert!(named(born_stuck).await.contains(&parent.to_string()));
+    assert!(named(with_other).await.contains(&parent.to_string()));
+    let Retried::Done { wakes, .. } = kit.retry(P, parent).await else { panic!("not retried") };
+    assert_eq!(wakes, [ShardId::of_queue(C)]);
+    assert!(named(born_stuck).await.contains(&parent.to_string()), "until its owner takes the row");
+    let taken = kit.inbox(C).await;
+    assert_eq!(taken.rows, 1);
+    assert!(taken.unblocked.is_empty(), "{taken:?}");
+    assert_eq!(jobs_of(&taken.stuck), [with_other], "for another reason than before");
+    assert_eq!(kit.view(born_stuck).await.blocked_reason, None);
+    assert_eq!(kit.state(born_stuck).await, JobState::Blocked);
+    assert!(named(with_other).await.contains(&other.to_string()));
+    assert_eq!(kit.timeline(born_stuck).await, ["job.blocked blocked"], "nothing happened to it");
+    assert_eq!(kit.state(tolerant).await, JobState::Queued, "it is left alone");
+    kit.check().await;
+    kit.run(P, parent, failed()).await;
+    assert_eq!(jobs_of(&kit.inbox(C).await.stuck), [born_stuck, with_other], "it failed again");
+    // A retry and the end after it, taken in one step.
+    kit.retry(P, parent).await;
+    kit.run(P, parent, completed()).await;
+    let taken = kit.inbox(C).await;
+    assert_eq!((taken.rows, unblocked(&taken)), (2, vec![born_stuck]));
+    // A waiting parent that is retried has told nobody that it failed.
+    let waiting = kit.made(P).await;
+    blocked(&kit, &[waiting]).await;
+    kit.run(P, waiting, retry_after(HOUR_MS)).await;
+    let answer = kit.retry(P, waiting).await;
+    assert!(matches!(&answer, Retried::Done { wakes, .. } if wakes.is_empty()), "{answer:?}");
+    kit.check().await;
+}
+
+fn jobs_of(stuck: &[(LiveEntry, String)]) -> Vec<JobId> {
+    stuck.iter().map(|(entry, _)| entry.job).collect()
+}
+
 pub(crate) async fn a_canceled_dead_letter_is_told_to_tolerant_children(kit: Kit) {
     let parent = kit.made(P).await;
     kit.run(P, parent, failed()).await;
     let strict = blocked(&kit, &[parent]).await;
-    kit.cancel(P, parent).await;
+    let wakes = vec![ShardId::of_queue(C)];
+    assert_eq!(kit.cancel(P, parent).await, Canceled::Done { from: JobState::Failed, wakes });
     let taken = kit.inbox(C).await;
     assert!(taken.unblocked.is_empty());
     assert_eq!(kit.state(strict).await, JobState::Blocked);

@@ -72,6 +72,11 @@ pub(crate) fn keyed(queue: &str, key: &str, window_seconds: u32, print: u8) -> N
 /// An hour, in milliseconds.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
+/// The answer to the cancel of a job that nothing depends on.
+pub(crate) fn canceled(from: JobState) -> Canceled {
+    Canceled::Done { from, wakes: Vec::new() }
+}
+
 pub(crate) fn error(text: &str) -> AttemptError {
     AttemptError { error_type: "test".into(), message: text.into(), stack_trace: None }
 }
@@ -115,6 +120,14 @@ impl Kit {
 
     pub(crate) async fn now(&self) -> Timestamp {
         self.store.now().await.expect("tells the time")
+    }
+
+    /// Lets time pass on the store's clock.
+    pub(crate) async fn pass(&self, millis: i64) {
+        let until = self.now().await.plus_millis(millis);
+        while self.now().await < until {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Commits operations as one batch.

@@ -5,7 +5,7 @@ use ganger::{
     store::ops::{Canceled, EndKind, Retried},
 };
 
-use super::kit::{HOUR_MS, Kit, completed, error, failed, job, retry_after};
+use super::kit::{HOUR_MS, Kit, canceled, completed, error, failed, job, retry_after};
 
 const Q: &str = "mail";
 
@@ -200,19 +200,19 @@ pub(crate) async fn a_job_whose_last_lease_was_lost_fails_by_one_row(kit: Kit) {
 
 pub(crate) async fn a_waiting_job_is_canceled_at_once(kit: Kit) {
     let queued = kit.made(Q).await;
-    assert_eq!(kit.cancel(Q, queued).await, Canceled::Done(JobState::Queued));
+    assert_eq!(kit.cancel(Q, queued).await, canceled(JobState::Queued));
     assert_eq!(kit.timeline(queued).await, ["job.enqueued queued", "job.canceled canceled"]);
     assert!(kit.attempts(queued).await.is_empty());
     assert!(kit.ready(Q).await.is_empty());
 
     let later = kit.now().await.plus_millis(HOUR_MS);
     let scheduled = kit.make(&NewJob { run_at: Some(later), ..job(Q) }).await;
-    assert_eq!(kit.cancel(Q, scheduled).await, Canceled::Done(JobState::Scheduled));
+    assert_eq!(kit.cancel(Q, scheduled).await, canceled(JobState::Scheduled));
     assert_eq!(kit.timeline(scheduled).await, ["job.scheduled scheduled", "job.canceled canceled"]);
 
     let due = kit.made(Q).await;
     kit.run(Q, due, retry_after(0)).await;
-    assert!(matches!(kit.cancel(Q, due).await, Canceled::Done(_)));
+    assert!(matches!(kit.cancel(Q, due).await, Canceled::Done { .. }));
     assert_eq!(
         kit.timeline(due).await[2..],
         ["job.retrying retrying", "job.enqueued queued", "job.canceled canceled"]
@@ -254,7 +254,7 @@ pub(crate) async fn a_job_asked_to_stop_may_still_complete_or_be_tried_again(kit
 pub(crate) async fn a_failed_job_that_is_canceled_leaves_the_dead_letters(kit: Kit) {
     let id = kit.made(Q).await;
     kit.run(Q, id, failed()).await;
-    assert_eq!(kit.cancel(Q, id).await, Canceled::Done(JobState::Failed));
+    assert_eq!(kit.cancel(Q, id).await, canceled(JobState::Failed));
     assert_eq!(kit.state(id).await, JobState::Canceled);
     assert!(kit.inspect(id).await.dead_letter.is_none());
     assert_eq!(
@@ -265,13 +265,57 @@ pub(crate) async fn a_failed_job_that_is_canceled_leaves_the_dead_letters(kit: K
     kit.check().await;
 }
 
+pub(crate) async fn a_job_that_ends_while_it_waits_tells_of_its_last_attempt(kit: Kit) {
+    for wait in [HOUR_MS, 0] {
+        let id = kit.made(Q).await;
+        kit.run(Q, id, retry_after(wait)).await;
+        let before = kit.view(id).await;
+        kit.pass(50).await;
+        assert!(matches!(kit.cancel(Q, id).await, Canceled::Done { .. }));
+        let after = kit.view(id).await;
+        assert_eq!(after.state, JobState::Canceled);
+        assert_eq!((after.execution_ms, after.started_at), (before.execution_ms, before.started_at));
+        assert_eq!((&after.last_error, &after.worker_id), (&before.last_error, &before.worker_id));
+    }
+    let id = kit.made(Q).await;
+    kit.run(Q, id, failed()).await;
+    let before = kit.view(id).await;
+    kit.pass(50).await;
+    assert_eq!(kit.cancel(Q, id).await, canceled(JobState::Failed));
+    let after = kit.view(id).await;
+    assert_eq!((after.execution_ms, after.started_at), (before.execution_ms, before.started_at));
+    assert_eq!(after.last_error.as_deref(), Some("gave up"));
+    let unrun = kit.made(Q).await;
+    kit.cancel(Q, unrun).await;
+    let view = kit.view(unrun).await;
+    assert_eq!((view.execution_ms, view.started_at, view.last_error), (0, None, None));
+    kit.check().await;
+}
+
+pub(crate) async fn a_canceled_attempt_keeps_the_error_of_an_earlier_one(kit: Kit) {
+    let id = kit.made(Q).await;
+    kit.run(Q, id, retry_after(0)).await;
+    kit.run(Q, id, EndKind::Canceled { reason: "asked".into() }).await;
+    let view = kit.view(id).await;
+    assert_eq!((view.state, view.last_error.as_deref()), (JobState::Canceled, Some("try again")));
+    let rows = kit.store.attempts(id).await.expect("reads").expect("is there");
+    let errors: Vec<_> = rows.iter().map(|row| row.error_message.as_deref()).collect();
+    assert_eq!(errors, [Some("try again"), None], "it is the first attempt's");
+    let last = kit.events(id).await.pop().expect("a row");
+    assert_eq!(last.metadata.expect("a reason").text().replace(' ', ""), r#"{"reason":"asked"}"#);
+    let unhurt = kit.made(Q).await;
+    kit.run(Q, unhurt, EndKind::Canceled { reason: "asked".into() }).await;
+    assert_eq!(kit.view(unhurt).await.last_error, None);
+    kit.check().await;
+}
+
 pub(crate) async fn a_failed_job_is_retried_with_attempts_and_deaths_anew(kit: Kit) {
     let id = kit.made(Q).await;
     kit.run(Q, id, EndKind::Recovered { error: error("lost") }).await;
     let second = kit.grant(Q, id).await;
     kit.end(Q, id, second.fence, failed()).await;
     match kit.retry(Q, id).await {
-        Retried::Done { entry, from } => {
+        Retried::Done { entry, from, .. } => {
             assert_eq!((entry.state, from), (JobState::Queued, JobState::Failed));
         }
         other => panic!("{other:?}"),

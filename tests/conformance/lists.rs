@@ -174,6 +174,58 @@ pub(crate) async fn finished_jobs_are_removed_with_all_that_belongs_to_them(kit:
     kit.check().await;
 }
 
+pub(crate) async fn a_tenants_finished_jobs_are_removed_alone(kit: Kit) {
+    let theirs = kit.make(&NewJob { tenant: "acme".into(), ..job(Q) }).await;
+    let ours = kit.made(Q).await;
+    for id in [theirs, ours] {
+        kit.run(Q, id, completed()).await;
+    }
+    let before = kit.now().await.plus_millis(1);
+    let remove = async |queue, tenant| {
+        let states = [JobState::Completed];
+        let removed = kit.store.remove_finished(&kit.owned, before, &states, queue, Some(tenant), 10).await;
+        removed.expect("removes")
+    };
+    assert_eq!(remove(None, "nobody").await, 0);
+    assert_eq!(remove(Some("images"), "acme").await, 0);
+    assert_eq!(remove(Some(Q), "acme").await, 1);
+    assert_eq!(kit.all_jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [ours]);
+    assert_eq!(remove(None, "default").await, 1);
+    kit.check().await;
+}
+
+pub(crate) async fn what_an_unfinished_job_depends_on_is_not_removed(kit: Kit) {
+    let all = [JobState::Completed, JobState::Failed, JobState::Canceled];
+    let remove = async || {
+        let before = kit.now().await.plus_millis(1);
+        kit.store.remove_finished(&kit.owned, before, &all, None, None, 10).await.expect("removes")
+    };
+    // One ends before its children are made, one after; each otherwise than a strict child needs.
+    let (lost, gone, done) = (kit.made(Q).await, kit.made(Q).await, kit.made(Q).await);
+    kit.run(Q, lost, failed()).await;
+    let mut children = vec![kit.make(&child("images", &[lost])).await];
+    for parent in [gone, done] {
+        children.push(kit.make(&child("images", &[parent])).await);
+    }
+    kit.cancel(Q, gone).await;
+    kit.run(Q, done, completed()).await;
+    assert_eq!(remove().await, 0, "before the news is taken");
+    kit.inbox("images").await;
+    assert_eq!(remove().await, 0, "what has a stuck child stays, as does what a child has yet to read");
+    for (id, state) in children.iter().zip([JobState::Blocked, JobState::Blocked, JobState::Queued]) {
+        assert_eq!(kit.state(*id).await, state);
+    }
+    let reason = kit.view(children[1]).await.blocked_reason.expect("a reason");
+    assert!(reason.contains(&gone.to_string()) && reason.contains("canceled"), "{reason}");
+    assert_eq!(kit.state(gone).await, JobState::Canceled, "whom it names is there");
+    for id in &children {
+        kit.cancel("images", *id).await;
+    }
+    assert_eq!(remove().await, 6, "when the children have ended, all go");
+    assert!(kit.all_jobs().await.is_empty());
+    kit.check().await;
+}
+
 pub(crate) async fn only_an_owner_removes(kit: Kit) {
     let id = kit.made(Q).await;
     kit.run(Q, id, completed()).await;

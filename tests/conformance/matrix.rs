@@ -8,7 +8,7 @@ use ganger::{
     },
 };
 
-use super::kit::{HOUR_MS, Kit, child, completed, error, failed, job, retry_after};
+use super::kit::{HOUR_MS, Kit, canceled, child, completed, error, failed, job, retry_after};
 
 const Q: &str = "mail";
 
@@ -82,7 +82,7 @@ pub(crate) async fn cancel_and_retry_agree_with_the_transition_function(kit: Kit
             // A running job is asked; its end does it.
             (JobState::Active, Ok(_)) => assert_eq!(answer, Canceled::Requested),
             (_, Ok(next)) => {
-                assert_eq!(answer, Canceled::Done(state));
+                assert_eq!(answer, canceled(state));
                 assert_eq!(kit.state(id).await, next);
             }
             (_, Err(_)) => {

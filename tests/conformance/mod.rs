@@ -13,6 +13,7 @@
 
 pub(crate) mod dependencies;
 pub(crate) mod fencing;
+pub(crate) mod gates;
 pub(crate) mod keys;
 pub(crate) mod kit;
 pub(crate) mod life;
@@ -38,6 +39,8 @@ macro_rules! conformance {
             life::a_running_job_is_asked_to_stop_and_then_canceled,
             life::a_job_asked_to_stop_may_still_complete_or_be_tried_again,
             life::a_failed_job_that_is_canceled_leaves_the_dead_letters,
+            life::a_job_that_ends_while_it_waits_tells_of_its_last_attempt,
+            life::a_canceled_attempt_keeps_the_error_of_an_earlier_one,
             life::a_failed_job_is_retried_with_attempts_and_deaths_anew,
             life::a_failed_job_may_fail_and_be_retried_many_times,
             life::a_scheduled_job_is_run_now_on_request,
@@ -76,6 +79,7 @@ macro_rules! conformance {
             dependencies::a_parent_that_failed_or_was_canceled_before_blocks_and_is_named,
             dependencies::a_parent_that_fails_or_is_canceled_after_leaves_the_child_stuck,
             dependencies::a_retried_parent_unlocks_its_children_later,
+            dependencies::a_child_waits_for_its_retried_parent_and_no_longer_for_a_failed_job,
             dependencies::a_canceled_dead_letter_is_told_to_tolerant_children,
             dependencies::unknown_and_foreign_parents_are_refused,
             dependencies::births_may_depend_on_one_another_and_are_announced,
@@ -87,6 +91,10 @@ macro_rules! conformance {
             dependencies::an_unblocked_job_still_waits_for_its_time,
             dependencies::a_canceled_child_is_left_alone,
             dependencies::a_graph_shows_everything_connected,
+            gates::parked_jobs_are_shown_as_before_but_are_not_ready,
+            gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
+            gates::only_what_waits_in_the_shard_is_parked,
+            gates::a_parked_job_is_canceled_or_run_now_on_request,
             order::the_ready_order_is_priority_then_time_then_id,
             order::ready_pages_have_no_gaps_or_repeats_while_jobs_are_added,
             order::what_is_leased_blocked_or_not_yet_due_is_not_ready,
@@ -99,6 +107,8 @@ macro_rules! conformance {
             lists::pages_of_jobs_are_stable_while_jobs_are_added,
             lists::finished_jobs_are_reported_in_the_order_they_were_made,
             lists::finished_jobs_are_removed_with_all_that_belongs_to_them,
+            lists::a_tenants_finished_jobs_are_removed_alone,
+            lists::what_an_unfinished_job_depends_on_is_not_removed,
             lists::only_an_owner_removes,
             random::a_random_mix_keeps_every_invariant,
         }

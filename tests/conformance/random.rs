@@ -6,13 +6,15 @@ use ganger::{
     domain::{Fence, JobId, NewJob},
     store::{
         Op, OpResult,
-        ops::{EndKind, Submitted},
+        ops::{EndKind, ParkOp, Submitted, UnparkOp},
     },
 };
 
 use super::kit::{HOUR_MS, Kit, child, completed, error, failed, job, keyed, retry_after, tolerant_child};
 
 const QUEUES: [&str; 3] = ["mail", "reports", "images"];
+
+const GATE: &str = "hold:random";
 
 /// The operations of a run.
 const OPS: usize = 500;
@@ -70,7 +72,7 @@ fn end(dice: &mut Dice) -> EndKind {
 
 fn next_op(kit: &Kit, dice: &mut Dice, known: &Known) -> (Option<JobId>, Op) {
     let len = known.jobs.len();
-    let choice = dice.roll(10);
+    let choice = dice.roll(12);
     if len == 0 || choice < 3 {
         return (None, new_job(kit, dice, known));
     }
@@ -80,6 +82,11 @@ fn next_op(kit: &Kit, dice: &mut Dice, known: &Known) -> (Option<JobId>, Op) {
         4 => (Some(id), kit.retry_op(queue, id)),
         5 => (None, kit.inbox_op(queue)),
         6 | 7 => (Some(id), kit.grant_op(queue, id)),
+        10 => (Some(id), Op::Park(ParkOp { owner: kit.owner(queue), jobs: vec![id], gate: GATE.into() })),
+        11 => {
+            let (owner, queue) = (kit.owner(queue), queue.to_owned());
+            (None, Op::Unpark(UnparkOp { owner, queue, gate: GATE.into(), limit: 3 }))
+        }
         _ => {
             let fence = known.leases.get(&id).copied().unwrap_or(Fence(1));
             (Some(id), kit.end_op(queue, id, fence, end(dice)))
@@ -125,6 +132,14 @@ pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
     kit.check().await;
     for queue in QUEUES {
         kit.inbox(queue).await;
+        let shard = ganger::domain::ShardId::of_queue(queue);
+        let held: i64 =
+            kit.store.gates(shard, queue).await.expect("reads").iter().map(|(_, held)| held).sum();
+        let op = UnparkOp { owner: kit.owner(queue), queue: queue.into(), gate: GATE.into(), limit: 1_000 };
+        match kit.one(Op::Unpark(op)).await {
+            OpResult::Unparked(entries) => assert_eq!(entries.len() as i64, held, "all that was told of"),
+            other => panic!("not unparked: {other:?}"),
+        }
         // What is ready can be run.
         for id in kit.ready(queue).await {
             kit.run(queue, id, completed()).await;

@@ -18,7 +18,8 @@ async fn a_parent_that_ends_behind_its_childs_lock_unblocks_it() {
     let (kit, url) = fresh().await;
     let parent = kit.made("parents").await;
     let lease = kit.grant("parents", parent).await;
-    // The child's batch has locked its parent when it comes to its key, which another transaction holds.
+    // The child's batch has locked its parent when it comes to its key, which another transaction holds. Only
+    // then does the parent end: an end that came first would wait for nobody.
     let mut new = keyed("children", "k", 60, 1);
     new.dependencies = vec![parent];
     let mut key = plain(&url).await;
@@ -32,10 +33,17 @@ async fn a_parent_that_ends_behind_its_childs_lock_unblocks_it() {
     .expect("holds the key");
     let births = [Op::Submit(SubmitOp { owner: None, jobs: vec![new.clone()] })];
     let ends = [kit.end_op("parents", parent, lease.fence, completed())];
-    let (made, ended, ()) = tokio::join!(kit.store.commit(1, &births), kit.store.commit(2, &ends), async {
-        until_waiting(&url, 2).await;
-        end(key, "rollback").await;
-    });
+    let (made, ended, ()) = tokio::join!(
+        kit.store.commit(1, &births),
+        async {
+            until_waiting(&url, 1).await;
+            kit.store.commit(2, &ends).await
+        },
+        async {
+            until_waiting(&url, 2).await;
+            end(key, "rollback").await;
+        }
+    );
     let made = made.expect("commits");
     assert!(
         matches!(&made[0], OpResult::Submitted(all)

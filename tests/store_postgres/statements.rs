@@ -44,6 +44,9 @@ insert into idempotency (tenant, key, job_id, expires_at, fingerprint)
 select 't', id::text, id, now(), '' from job;
 analyze;";
 
+/// Statements that read what is behind gates, in its order.
+const GATED: [&str; 2] = ["gate unpark", "queues gates"];
+
 /// As the lanes set them, but for the switch that makes the planner avoid sequential scans.
 const SETTINGS: &str = "set plan_cache_mode = force_generic_plan; set enable_hashjoin = off;
 set enable_mergejoin = off; set enable_material = off; set jit = off";
@@ -77,5 +80,10 @@ async fn no_statement_walks_a_large_table() {
                 && LARGE.iter().any(|table| line.contains(&format!("Seq Scan on {table}")))
         });
         assert!(walked.is_none(), "{name} walks a table:\n{}", plan.join("\n"));
+        if GATED.contains(&name) {
+            let gated = plan.iter().any(|line| line.contains("using job_live_gate "));
+            assert!(gated, "{name} does not follow the gates:\n{}", plan.join("\n"));
+            assert!(!plan.iter().any(|line| line.contains("Sort")), "{name} sorts:\n{}", plan.join("\n"));
+        }
     }
 }

@@ -52,7 +52,7 @@ pub async fn cancel(
     }
     let platform = state.platform.clone();
     match state.change(async move { platform.cancel(id, reason).await }).await?? {
-        Canceled::Done(_) | Canceled::Requested | Canceled::AlreadyRequested => {
+        Canceled::Done { .. } | Canceled::Requested | Canceled::AlreadyRequested => {
             accepted(&state, principal, id).await
         }
         Canceled::Conflict(now) => Err(in_the_way(id, now, "canceled")),

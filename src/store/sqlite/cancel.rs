@@ -16,6 +16,7 @@ use crate::{
     domain::{EventKind, Fence, JobEvent, JobId, JobState, ShardId, Timestamp},
     store::{
         OpResult, StoreError,
+        assemble::OutcomeRow,
         ops::{CancelOp, Canceled},
     },
 };
@@ -24,11 +25,11 @@ use crate::{
 const OUTCOME: &str = "
     insert into outcome (job_id, shard, queue, state, fence, attempt, finished_at, event_seq, last_seq,
                          end_kind, run_at, priority, reason, started_at, worker, error_message, deaths,
-                         replay_count, last_replayed_at, tenant, kind)
+                         replay_count, last_replayed_at, tenant, kind, execution_ms)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
            value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17,
-           value ->> 18, value ->> 19
+           value ->> 18, value ->> 19, value ->> 20
     from jsonb_each(?1)";
 
 pub(super) const UNFINISH: &str =
@@ -53,7 +54,7 @@ struct Writes {
 pub(super) async fn run(
     batch: &mut Batch<'_>,
     ops: &[(usize, &CancelOp)],
-    ended: &mut wake::Ended,
+    told: &mut wake::Told,
     results: &mut [Option<OpResult>],
 ) -> Result<(), StoreError> {
     if ops.is_empty() {
@@ -69,8 +70,8 @@ pub(super) async fn run(
             Some(stored) => cancel(batch, &mut writes, op, stored),
             None => Canceled::NotFound,
         };
-        if matches!(answer, Canceled::Done(_)) {
-            ended.push(*index, op.job);
+        if matches!(answer, Canceled::Done { .. }) {
+            told.push(*index, op.job);
         }
         results[*index] = Some(OpResult::Canceled(answer));
     }
@@ -134,8 +135,9 @@ fn cancel(batch: &mut Batch<'_>, writes: &mut Writes, op: &CancelOp, mut stored:
         .int(stored.replay_count)
         .opt_int(stored.last_replayed_at.map(|at| at.0))
         .text(&stored.parts.job.tenant)
-        .text(&stored.parts.job.kind);
-    Canceled::Done(state)
+        .text(&stored.parts.job.kind)
+        .int(last.execution_ms);
+    Canceled::Done { from: state, wakes: Vec::new() }
 }
 
 /// A failed job's end is written out, so that another can follow it.
@@ -166,6 +168,7 @@ struct Last<'a> {
     fence: Fence,
     attempt: i32,
     started_at: Option<Timestamp>,
+    execution_ms: i64,
     worker: Option<&'a str>,
     error: Option<&'a str>,
 }
@@ -183,6 +186,7 @@ impl<'a> Last<'a> {
                 fence: live.fence,
                 attempt: live.attempt,
                 started_at: live.last_started_at,
+                execution_ms: live.execution_ms,
                 worker: live.last_worker.as_deref(),
                 error: live.last_error.as_deref(),
             };
@@ -197,6 +201,7 @@ impl<'a> Last<'a> {
             fence: outcome.map_or(Fence(0), |o| o.fence),
             attempt: outcome.map_or(0, |o| o.attempt),
             started_at: outcome.and_then(|o| o.started_at),
+            execution_ms: outcome.map_or(0, OutcomeRow::last_execution_ms),
             worker: outcome.and_then(|o| o.worker.as_deref()),
             error: outcome.and_then(|o| o.error_message.as_deref()),
         }

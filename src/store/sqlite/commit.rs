@@ -140,13 +140,13 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
             Op::Unpark(op) => kinds.unparks.push((index, op)),
         }
     }
-    let mut ended = wake::Ended::default();
+    let mut told = wake::Told::default();
     submit::run(&mut batch, &kinds.submits, &mut results).await?;
     grant::run(&mut batch, &kinds.grants, &mut results).await?;
-    end::run(&mut batch, &kinds.ends, &mut ended, &mut results).await?;
-    cancel::run(&mut batch, &kinds.cancels, &mut ended, &mut results).await?;
-    retry::run(&mut batch, &kinds.retries, &mut results).await?;
-    wake::run(&mut batch, ended, &mut results).await?;
+    end::run(&mut batch, &kinds.ends, &mut told, &mut results).await?;
+    cancel::run(&mut batch, &kinds.cancels, &mut told, &mut results).await?;
+    retry::run(&mut batch, &kinds.retries, &mut told, &mut results).await?;
+    wake::run(&mut batch, told, &mut results).await?;
     inbox::run(&mut batch, &kinds.inboxes, &mut results).await?;
     gate::park(&mut batch, &kinds.parks, &mut results).await?;
     gate::unpark(&mut batch, &kinds.unparks, &mut results).await?;

@@ -43,7 +43,7 @@ pub(super) const UNLIVE: &str =
     "delete from job_live where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 /// The packed end, from the rows it ends: written before they go. An end named `job.recovered` (9) is
-/// one more death under the job.
+/// one more death under the job; a canceled job (8) keeps its last error.
 const OUTCOME: &str = "
     insert into outcome (job_id, shard, queue, state, fence, attempt, finished_at, event_seq, last_seq,
                          end_kind, run_at, priority, result, reason, started_seq, started_at, due_at,
@@ -52,7 +52,8 @@ const OUTCOME: &str = "
     select l.id, lease.shard, lease.queue, e.value ->> 1, lease.fence, lease.attempt, e.value ->> 2,
            lease.event_seq + 1, lease.event_seq + 1, e.value ->> 3, l.run_at, l.priority, e.value ->> 5,
            e.value ->> 6, lease.started_seq, lease.granted_at, lease.due_at, e.value ->> 4, lease.worker,
-           e.value ->> 7, e.value ->> 8, e.value ->> 9, l.deaths + (e.value ->> 3 = 9), l.replay_count,
+           e.value ->> 7, coalesce(e.value ->> 8, iif(e.value ->> 1 = 8, l.last_error, null)),
+           e.value ->> 9, l.deaths + (e.value ->> 3 = 9), l.replay_count,
            l.last_replayed_at, l.tenant, l.kind
     from jsonb_each(?1) e
     join lease on lease.job_id = unhex(e.value ->> 0)
@@ -121,7 +122,7 @@ struct Writes {
 pub(super) async fn run(
     batch: &mut Batch<'_>,
     ops: &[(usize, &EndOp)],
-    ended: &mut wake::Ended,
+    told: &mut wake::Told,
     results: &mut [Option<OpResult>],
 ) -> Result<(), StoreError> {
     if ops.is_empty() {
@@ -145,7 +146,7 @@ pub(super) async fn run(
         let answer = match lives_on.remove(&op.job) {
             Some(life) => give_back(batch, &mut writes, op, &lease, &life),
             None => {
-                ended.push(*index, op.job);
+                told.push(*index, op.job);
                 finish(batch.now, &mut writes, op, &lease)
             }
         };

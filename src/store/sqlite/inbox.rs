@@ -22,12 +22,12 @@ const TAKE: &str = "
     delete from inbox where id in (select id from inbox where shard = ?1 order by id limit ?2)
     returning id, kind, job_id";
 
-/// The unmet edges of ended parents to jobs of this shard, with where the child is now.
+/// The unmet edges of parents that ended, or run again, to jobs of this shard, with where the child is now.
 const WAITING: &str = "
     select d.parent, d.child, d.policy, o.state, l.shard
     from jsonb_each(?1) e
     join dependency d on d.parent = unhex(e.value)
-    join outcome o on o.job_id = d.parent
+    left join outcome o on o.job_id = d.parent
     join job_live l on l.id = d.child
     where d.met = 0 and d.child_shard = ?2
     order by d.child, d.parent";
@@ -143,8 +143,8 @@ struct Unmet {
     ended: Option<JobState>,
 }
 
-/// Resolves the edges of this shard's jobs to parents that have ended. A parent that runs again has no
-/// outcome, and is passed over: its next end is told anew.
+/// Resolves the edges of this shard's jobs to parents that have ended. One that runs again has no outcome
+/// and meets no edge, but its children no longer wait for a failed job; its next end is told anew.
 async fn resolve(
     batch: &mut Batch<'_>,
     shard: ShardId,
@@ -168,13 +168,13 @@ async fn resolve(
         let mut cols = Cols::of(row);
         let (parent, child) = (cols.job()?, cols.job()?);
         let policy = cols.code(DependencyPolicy::from_code)?;
-        let (ended, now_in) = (cols.state()?, cols.shard()?);
+        let (ended, now_in) = (cols.opt_code(JobState::from_code)?, cols.shard()?);
         if now_in != shard {
             moved.row().id(parent).id(child).int(now_in.0);
             told.insert((now_in, parent), ());
             continue;
         }
-        if policy.is_met_by(Some(ended)) {
+        if policy.is_met_by(ended) {
             met.row().id(parent).id(child);
         }
         if children.last() != Some(&child) {

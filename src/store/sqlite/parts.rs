@@ -28,7 +28,7 @@ const PARTS: &str = "
            o.job_id, o.shard, o.queue, o.state, o.fence, o.attempt, o.finished_at, o.event_seq, o.end_kind,
            o.run_at, o.priority, o.result, o.reason, o.started_seq, o.started_at, o.due_at,
            o.attempt_status, o.worker, o.error_type, o.error_message, o.stack_trace,
-           o.last_seq, o.deaths, o.replay_count, o.last_replayed_at
+           o.execution_ms, o.last_seq, o.deaths, o.replay_count, o.last_replayed_at
     from jsonb_each(?1) e
     join job on job.id = unhex(e.value)
     left join job_live l on l.id = job.id
@@ -93,7 +93,7 @@ fn stored(row: &SqliteRow) -> Result<Stored, StoreError> {
         last_seq = cols.get()?;
     }
     let mut outcome = None;
-    if !cols.absent(25)? {
+    if !cols.absent(26)? {
         outcome = Some(outcome_row(&mut cols)?);
         last_seq = cols.get()?;
         kept = (cols.int()?, cols.get()?, cols.opt_time()?);
@@ -183,6 +183,7 @@ fn outcome_row(cols: &mut Cols<'_>) -> Result<OutcomeRow, StoreError> {
         error_type: cols.get()?,
         error_message: cols.get()?,
         stack_trace: cols.get()?,
+        execution_ms: cols.get()?,
     })
 }
 

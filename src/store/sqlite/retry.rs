@@ -8,6 +8,7 @@ use super::{
     moves::{MOVE, entry, move_row},
     parts::{self, Stored},
     rows::{Rows, ids},
+    wake,
 };
 use crate::{
     domain::{EventKind, JobEvent, JobId, JobState},
@@ -42,6 +43,7 @@ struct Writes {
 pub(super) async fn run(
     batch: &mut Batch<'_>,
     ops: &[(usize, &RetryOp)],
+    told: &mut wake::Told,
     results: &mut [Option<OpResult>],
 ) -> Result<(), StoreError> {
     if ops.is_empty() {
@@ -53,10 +55,14 @@ pub(super) async fn run(
     let mut writes = Writes::default();
     for (index, op) in ops {
         let found = jobs.remove(&op.job).filter(|stored| shard_of(stored) == Some(op.owner.shard));
-        results[*index] = Some(OpResult::Retried(match found {
+        let answer = match found {
             Some(stored) => retry(batch, &mut writes, stored),
             None => Retried::NotFound,
-        }));
+        };
+        if matches!(answer, Retried::Done { from: JobState::Failed, .. }) {
+            told.push(*index, op.job);
+        }
+        results[*index] = Some(OpResult::Retried(answer));
     }
     batch.write(UNFINISH, writes.unfinish).await?;
     batch.write(UNBURY, writes.unbury).await?;
@@ -93,12 +99,11 @@ fn retry(batch: &mut Batch<'_>, writes: &mut Writes, stored: Stored) -> Retried 
         live_again(writes, &stored, &live, seq, batch);
     }
     batch.event(id, seq, EventKind::Retried, JobState::Queued, batch.now, None, None);
-    Retried::Done { entry: entry(&stored.parts.job, &live), from }
+    Retried::Done { entry: entry(&stored.parts.job, &live), from, wakes: Vec::new() }
 }
 
 /// A live row from an outcome: attempts and deaths anew, the fence goes on.
 fn revived(outcome: &OutcomeRow) -> LiveRow {
-    let ran_ms = outcome.started_at.map_or(0, |at| outcome.finished_at.millis_since(at).max(0));
     LiveRow {
         shard: outcome.shard,
         queue: outcome.queue.clone(),
@@ -113,7 +118,7 @@ fn revived(outcome: &OutcomeRow) -> LiveRow {
         last_error: outcome.error_message.clone(),
         last_worker: outcome.worker.clone(),
         last_started_at: outcome.started_at,
-        execution_ms: ran_ms,
+        execution_ms: outcome.last_execution_ms(),
         updated_at: outcome.finished_at,
     }
 }

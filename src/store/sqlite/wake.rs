@@ -1,4 +1,4 @@
-//! Tells the shards of dependents that a job has ended.
+//! Tells the shards of dependents that a job has ended, or that a failed one runs again.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     domain::{JobId, ShardId},
-    store::{OpResult, StoreError},
+    store::{
+        OpResult, StoreError,
+        ops::{Canceled, Retried},
+    },
 };
 
 /// Read after the ended jobs' live rows went: an edge that was inserted before is seen, one inserted
@@ -30,11 +33,11 @@ const FINISHED: &str = "
 pub(super) const STATEMENTS: &[(&str, &str)] =
     &[("waiting shards", WAITING_SHARDS), ("inbox finished", FINISHED)];
 
-/// The jobs that a batch ended, with the operation that did.
+/// The jobs that a batch ended or revived, with the operation that did.
 #[derive(Default)]
-pub(super) struct Ended(HashMap<JobId, usize>);
+pub(super) struct Told(HashMap<JobId, usize>);
 
-impl Ended {
+impl Told {
     pub(super) fn push(&mut self, index: usize, job: JobId) {
         self.0.insert(job, index);
     }
@@ -43,20 +46,24 @@ impl Ended {
 /// One inbox row for each (parent, shard with a job that waits for it).
 pub(super) async fn run(
     batch: &mut Batch<'_>,
-    ended: Ended,
+    told: Told,
     results: &mut [Option<OpResult>],
 ) -> Result<(), StoreError> {
-    if ended.0.is_empty() {
+    if told.0.is_empty() {
         return Ok(());
     }
     let mut inbox = Rows::default();
-    for row in &batch.read(WAITING_SHARDS, ids(ended.0.keys().copied())).await? {
+    for row in &batch.read(WAITING_SHARDS, ids(told.0.keys().copied())).await? {
         let mut cols = Cols::of(row);
         let (parent, shard): (JobId, ShardId) = (cols.job()?, cols.shard()?);
         inbox.row().int(shard.0).id(parent).int(batch.now.0);
-        let result = ended.0.get(&parent).and_then(|index| results[*index].as_mut());
-        if let Some(OpResult::Ended(ended)) = result {
-            ended.wakes.push(shard);
+        match told.0.get(&parent).and_then(|index| results[*index].as_mut()) {
+            Some(OpResult::Ended(ended)) => ended.wakes.push(shard),
+            Some(
+                OpResult::Canceled(Canceled::Done { wakes, .. })
+                | OpResult::Retried(Retried::Done { wakes, .. }),
+            ) => wakes.push(shard),
+            _ => (),
         }
     }
     batch.write(FINISHED, inbox).await

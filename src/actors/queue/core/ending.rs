@@ -173,13 +173,14 @@ impl QueueCore {
     pub fn canceled(&mut self, job: JobId, done: &Canceled, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
         match done {
-            Canceled::Done(from) => {
+            Canceled::Done { from, wakes } => {
                 let from = self.forget_place(job).unwrap_or(*from);
                 self.count(from, -1);
                 self.count(JobState::Canceled, 1);
                 self.tell(job, JobState::Canceled, None, out);
-                // Its dependents may be anywhere.
-                out.push(Effect::Wake(Vec::new()));
+                if !wakes.is_empty() {
+                    out.push(Effect::Wake(wakes.clone()));
+                }
             }
             Canceled::Requested | Canceled::AlreadyRequested => {
                 if let Some(lease) = self.leases.get_mut(job) {
@@ -208,13 +209,16 @@ impl QueueCore {
     /// A retry was written, or found nothing to do.
     pub fn retried(&mut self, job: JobId, done: Retried, now: Now, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
-        if let Retried::Done { entry, from } = done {
+        if let Retried::Done { entry, from, wakes } = done {
             let from = self.forget_place(job).unwrap_or(from);
             self.count(from, -1);
             self.count(JobState::Queued, 1);
             let kind = crate::domain::EventKind::Retried;
             out.push(Effect::Told(Happened { job, kind, state: JobState::Queued, worker: None }));
             self.place(entry, now);
+            if !wakes.is_empty() {
+                out.push(Effect::Wake(wakes));
+            }
         }
         self.next_waiting(job, out);
     }

@@ -295,12 +295,12 @@ impl Rig {
                         let (from, fence) = (live.state, live.fence);
                         self.live.remove(&job);
                         self.ended.insert(job, (JobState::Canceled, fence));
-                        Canceled::Done(from)
+                        Canceled::Done { from, wakes: Vec::new() }
                     }
                     None => match self.ended.get_mut(&job) {
                         Some((state @ JobState::Failed, _)) => {
                             *state = JobState::Canceled;
-                            Canceled::Done(JobState::Failed)
+                            Canceled::Done { from: JobState::Failed, wakes: Vec::new() }
                         }
                         Some((state, _)) => Canceled::Conflict(*state),
                         None => Canceled::NotFound,
@@ -354,7 +354,7 @@ impl Rig {
             }
             let from = live.state;
             (live.state, live.run_at, live.gate) = (JobState::Queued, now, None);
-            return Retried::Done { entry: entry(job, live), from };
+            return Retried::Done { entry: entry(job, live), from, wakes: Vec::new() };
         }
         match self.ended.get(&job) {
             Some((JobState::Failed, fence)) => {
@@ -369,7 +369,8 @@ impl Rig {
                     deaths: 0,
                     lease: None,
                 };
-                let done = Retried::Done { entry: entry(job, &live), from: JobState::Failed };
+                let (from, wakes) = (JobState::Failed, Vec::new());
+                let done = Retried::Done { entry: entry(job, &live), from, wakes };
                 self.ended.remove(&job);
                 self.live.insert(job, live);
                 done

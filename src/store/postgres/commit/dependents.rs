@@ -1,4 +1,4 @@
-//! The word to dependents that a job has ended.
+//! The word to dependents that a job has ended, or that a failed one runs again.
 
 use std::collections::HashMap;
 
@@ -9,11 +9,14 @@ use super::{
     batch::{Batch, Results},
 };
 use crate::{
-    domain::{JobId, ShardId},
-    store::{StoreError, ops::OpResult},
+    domain::{JobId, JobState, ShardId},
+    store::{
+        StoreError,
+        ops::{Canceled, OpResult, Retried},
+    },
 };
 
-/// Leaves one row for each shard with children whose edge to an ended job is not met.
+/// Leaves one row for each shard with children whose edge to such a job is not met.
 const FINISHED: &str = "insert into inbox (shard, kind, job_id, outcome_state, at)
 select d.child_shard, 1, d.parent, d.state, $3
 from (
@@ -28,13 +31,13 @@ returning job_id, shard";
 pub(super) const STATEMENTS: &[(&str, &str)] = &[("dependents finished", FINISHED)];
 
 pub(super) async fn run(batch: &mut Batch<'_>, results: &mut Results) -> Result<(), StoreError> {
-    if batch.effects.ended.is_empty() {
+    if batch.effects.told.is_empty() {
         return Ok(());
     }
-    let ended = &batch.effects.ended;
+    let told = &batch.effects.told;
     let rows = sqlx::query(FINISHED)
-        .bind(ended.iter().map(|(job, _, _)| job.0).collect::<Vec<Uuid>>())
-        .bind(ended.iter().map(|(_, state, _)| state.code()).collect::<Vec<i16>>())
+        .bind(told.iter().map(|(job, _, _)| job.0).collect::<Vec<Uuid>>())
+        .bind(told.iter().map(|(_, state, _)| state.map(JobState::code)).collect::<Vec<Option<i16>>>())
         .bind(batch.now.to_datetime())
         .fetch_all(&mut *batch.connection)
         .await
@@ -42,12 +45,17 @@ pub(super) async fn run(batch: &mut Batch<'_>, results: &mut Results) -> Result<
     if rows.is_empty() {
         return Ok(());
     }
-    let places: HashMap<JobId, usize> = ended.iter().map(|(job, _, place)| (*job, *place)).collect();
+    let places: HashMap<JobId, usize> = told.iter().map(|(job, _, place)| (*job, *place)).collect();
     for row in &rows {
         let mut columns = Columns::of(row);
         let (job, shard): (JobId, ShardId) = (columns.job()?, columns.shard()?);
-        if let Some(OpResult::Ended(ended)) = places.get(&job).and_then(|place| results.get_mut(*place)) {
-            ended.wakes.push(shard);
+        match places.get(&job).and_then(|place| results.get_mut(*place)) {
+            Some(OpResult::Ended(ended)) => ended.wakes.push(shard),
+            Some(
+                OpResult::Canceled(Canceled::Done { wakes, .. })
+                | OpResult::Retried(Retried::Done { wakes, .. }),
+            ) => wakes.push(shard),
+            _ => {}
         }
     }
     Ok(())

@@ -80,8 +80,9 @@ pub(in super::super) struct Effects {
     attempts: Vec<Attempt>,
     born: Vec<(ShardId, JobId)>,
     counters: BTreeMap<(i16, String), [i64; 9]>,
-    /// Jobs that ended, with the place of the operation that ended them.
-    pub(super) ended: Vec<(JobId, JobState, usize)>,
+    /// Jobs whose dependents are told: how they ended (or that they run again), and the place of the
+    /// operation that did it.
+    pub(super) told: Vec<(JobId, Option<JobState>, usize)>,
 }
 
 impl Effects {
@@ -136,7 +137,7 @@ impl Effects {
         lane: i16,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Self { events, attempts, born, counters, ended: _ } = self;
+        let Self { events, attempts, born, counters, told: _ } = self;
         if !events.is_empty() {
             write_events(connection, events).await?;
         }

@@ -26,7 +26,7 @@ use crate::{
 #[cfg(not(ganger_broken = "no_fence_check"))]
 const END: &str = "with ending as materialized (
     select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
-           w.stack_trace, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
+           w.stack_trace, l.last_error, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
            l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
            e.started_seq
     from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
@@ -46,7 +46,7 @@ insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, eve
        reason, error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
-       reason, error_type, error_message, stack_trace, result::json
+       reason, error_type, coalesce(error_message, case state when 8 then last_error end), stack_trace, result::json
 from ending
 returning job_id, event_seq, shard, queue";
 
@@ -54,7 +54,7 @@ returning job_id, event_seq, shard, queue";
 #[cfg(ganger_broken = "no_fence_check")]
 const END: &str = "with ending as materialized (
     select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
-           w.stack_trace, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
+           w.stack_trace, l.last_error, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
            l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
            e.started_seq
     from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
@@ -74,7 +74,7 @@ insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, eve
        reason, error_type, error_message, stack_trace, result)
 select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
-       reason, error_type, error_message, stack_trace, result::json
+       reason, error_type, coalesce(error_message, case state when 8 then last_error end), stack_trace, result::json
 from ending
 returning job_id, event_seq, shard, queue";
 
@@ -144,7 +144,7 @@ pub(super) async fn run(
         if state == JobState::Failed {
             failed.push(op.job.0);
         }
-        batch.effects.ended.push((op.job, state, *place));
+        batch.effects.told.push((op.job, Some(state), *place));
         let ended = Ended { state, at: batch.now, seq: *seq, entry: None, wakes: Vec::new() };
         results.set(*place, OpResult::Ended(ended));
     }

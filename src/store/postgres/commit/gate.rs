@@ -3,23 +3,34 @@
 //! Only a shard's owner does, and never for a job with another op under way: no other batch waits for
 //! these rows but a child's submission, which locks them shared.
 
+use std::{cmp::Reverse, collections::BTreeSet};
+
 use uuid::Uuid;
 
 use super::{
     super::{error::store_error, rows::Columns},
     batch::{Batch, Placed, Results},
+    held,
 };
-use crate::store::{
-    StoreError,
-    ops::{LiveEntry, OpResult, ParkOp, UnparkOp},
+use crate::{
+    domain::ShardId,
+    store::{
+        StoreError,
+        ops::{LiveEntry, OpResult, ParkOp, UnparkOp},
+    },
 };
+
+/// Deferred jobs whose time has come: they are shown as `queued`, and a gate would hide that.
+const DUE: &str = "select l.id from job_live l
+where l.id = any($1) and l.shard = $2 and l.gate is null and l.state in (1, 2, 4) and l.run_at <= $3
+  and not exists (select from lease e where e.job_id = l.id)";
 
 const PARK: &str = "with held as (
     select id from job_live where id = any($1) order by id for no key update
 )
 update job_live l set gate = $2
 from held
-where l.id = held.id and l.gate is null and l.state <> 3
+where l.id = any(array[held.id]) and l.shard = $3 and l.gate is null and l.state <> 3
   and not exists (select from lease e where e.job_id = l.id)";
 
 /// In ready order, so that those longest in line come first.
@@ -30,10 +41,11 @@ const UNPARK: &str = "with held as (
     for no key update
 )
 update job_live l set gate = null
-from held where l.id = held.id
+from held where l.id = any(array[held.id])
 returning l.id, l.queue, l.kind, l.state, l.priority, l.run_at";
 
-pub(super) const STATEMENTS: &[(&str, &str)] = &[("gate park", PARK), ("gate unpark", UNPARK)];
+pub(super) const STATEMENTS: &[(&str, &str)] =
+    &[("gate due", DUE), ("gate park", PARK), ("gate unpark", UNPARK)];
 
 /// Parks jobs.
 pub(super) async fn park(
@@ -43,11 +55,27 @@ pub(super) async fn park(
 ) -> Result<(), StoreError> {
     for (place, op) in ops {
         let jobs: Vec<Uuid> = op.jobs.iter().map(|job| job.0).collect();
-        let query = sqlx::query(PARK).bind(jobs).bind(op.gate.as_str());
+        materialise(batch, &jobs, op.owner.shard).await?;
+        let query = sqlx::query(PARK).bind(jobs).bind(op.gate.as_str()).bind(op.owner.shard.0);
         let parked = query.execute(&mut *batch.connection).await.map_err(store_error)?.rows_affected();
         results.set(*place, OpResult::Parked(i64::try_from(parked).unwrap_or(i64::MAX)));
     }
     Ok(())
+}
+
+/// Writes the derived rows of the due ones among `jobs`.
+async fn materialise(batch: &mut Batch<'_>, jobs: &[Uuid], shard: ShardId) -> Result<(), StoreError> {
+    let query = sqlx::query_scalar(DUE).bind(jobs).bind(shard.0).bind(batch.now.to_datetime());
+    let due: Vec<Uuid> = query.fetch_all(&mut *batch.connection).await.map_err(store_error)?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    held::lock(batch, &due.iter().copied().collect::<BTreeSet<Uuid>>(), false).await?;
+    let mut rows = held::load(batch, due).await?;
+    for row in rows.values_mut() {
+        row.materialise(batch.now, &mut batch.effects);
+    }
+    held::save(batch, rows.values()).await
 }
 
 /// Opens a gate for some.
@@ -75,6 +103,8 @@ pub(super) async fn unpark(
                 run_at: columns.time()?,
             });
         }
+        // What an update returns has no order.
+        entries.sort_unstable_by_key(|entry| (Reverse(entry.priority), entry.run_at, entry.job));
         results.set(*place, OpResult::Unparked(entries));
     }
     Ok(())

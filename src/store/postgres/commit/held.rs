@@ -36,11 +36,12 @@ const SAVE: &str = "update job_live l
    set run_at = u.run_at, state = u.state, attempt = u.attempt, fence = u.fence, event_seq = u.event_seq,
        blocked_on = u.blocked_on, blocked_reason = u.blocked_reason, deaths = u.deaths, last_error = u.last_error,
        last_worker = u.last_worker, last_started_at = u.last_started_at, execution_ms = u.execution_ms,
-       updated_at = $14
+       gate = u.gate, updated_at = $15
 from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-            $7::integer[], $8::text[], $9::integer[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[])
+            $7::integer[], $8::text[], $9::integer[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[],
+            $14::text[])
   as u (id, run_at, state, attempt, fence, event_seq, blocked_on, blocked_reason, deaths, last_error, last_worker,
-        last_started_at, execution_ms)
+        last_started_at, execution_ms, gate)
 where l.id = any(array[u.id])";
 
 const SAVE_LEASES: &str = "update lease e
@@ -276,6 +277,7 @@ pub(super) async fn save<'h>(
         .bind(rows.iter().map(|row| row.last_worker.as_deref()).collect::<Vec<Option<&str>>>())
         .bind(started)
         .bind(rows.iter().map(|row| row.execution_ms).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|row| row.gate.as_deref()).collect::<Vec<Option<&str>>>())
         .bind(batch.now.to_datetime())
         .execute(&mut *batch.connection)
         .await

@@ -22,11 +22,11 @@ const TAKE: &str = "delete from inbox
 where id = any(array(select id from inbox where shard = $1 order by id limit $2 for update))
 returning id, kind, job_id";
 
-/// The unmet edges of ended parents to jobs of this shard, with where each child is now.
-const WAITING: &str = "select d.parent, d.child, d.policy, o.state, l.shard
+/// The unmet edges of parents that ended, or run again, to jobs of this shard, with where each child is now.
+const WAITING: &str = "select d.parent, d.child, d.policy, l.shard, o.state
 from unnest($1::uuid[]) as p (id)
 join dependency d on d.parent = any(array[p.id])
-join outcome o on o.job_id = any(array[d.parent])
+left join outcome o on o.job_id = any(array[d.parent])
 join job_live l on l.id = any(array[d.child])
 where not d.met and d.child_shard = $2
 order by d.child, d.parent";
@@ -130,8 +130,8 @@ async fn born(
     Ok(())
 }
 
-/// Resolves the edges of this shard's jobs to parents that have ended. A parent that runs again has no
-/// outcome and is passed over: its next end is told anew.
+/// Resolves the edges of this shard's jobs to parents that have ended. One that runs again has no
+/// outcome and meets no edge, but its children no longer wait for a failed job; its next end is told anew.
 async fn resolve(
     batch: &mut Batch<'_>,
     shard: ShardId,
@@ -154,13 +154,14 @@ async fn resolve(
         let mut columns = Columns::of(row);
         let (parent, child): (Uuid, Uuid) = (columns.next()?, columns.next()?);
         let policy = columns.policy()?.unwrap_or_default();
-        let (ended, lies_in) = (columns.state()?, columns.shard()?);
+        let lies_in = columns.shard()?;
+        let ended = if columns.is_null()? { None } else { Some(columns.state()?) };
         if lies_in != shard {
             moved.push((parent, child, lies_in.0));
             forwarded.insert((lies_in.0, FINISHED, parent));
             continue;
         }
-        if policy.is_met_by(Some(ended)) {
+        if policy.is_met_by(ended) {
             met.push((parent, child));
         }
         children.insert(child);

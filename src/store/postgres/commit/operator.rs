@@ -28,15 +28,18 @@ const CANCEL_WAITING: &str = "with gone as (
     returning l.*, w.seq, w.reason
 )
 insert into outcome (job_id, finished_at, started_at, run_at, fence, event_seq, attempt, deaths, replay_count,
-       last_replayed_at, shard, priority, state, end_kind, queue, kind, tenant, worker, reason, error_message)
+       last_replayed_at, shard, priority, state, end_kind, queue, kind, tenant, worker, reason, error_message,
+       execution_ms)
 select id, $4, last_started_at, run_at, fence, seq, attempt, deaths, replay_count,
-       last_replayed_at, shard, priority, 8, 11, queue, kind, tenant, last_worker, reason, last_error
+       last_replayed_at, shard, priority, 8, 11, queue, kind, tenant, last_worker, reason, last_error,
+       execution_ms
 from gone";
 
 /// Ends failed jobs another way. Their former end is written out already.
 const CANCEL_FAILED: &str = "update outcome o
    set state = 8, end_kind = 11, finished_at = $4, event_seq = w.seq, reason = w.reason, started_seq = null,
-       due_at = null, attempt_status = null, error_type = null, stack_trace = null
+       due_at = null, attempt_status = null, error_type = null, stack_trace = null,
+       execution_ms = greatest(0, floor(extract(epoch from o.finished_at - o.started_at) * 1000))::bigint
 from unnest($1::uuid[], $2::bigint[], $3::text[]) as w (id, seq, reason)
 where o.job_id = any(array[w.id]) and o.state = 7";
 
@@ -96,13 +99,16 @@ pub(super) async fn run(
     let mut plan = Plan::default();
     for (place, op) in cancels {
         let answer = cancel(batch, &mut plan, &mut found, op);
-        if matches!(answer, Canceled::Done(_)) {
-            batch.effects.ended.push((op.job, JobState::Canceled, *place));
+        if matches!(answer, Canceled::Done { .. }) {
+            batch.effects.told.push((op.job, Some(JobState::Canceled), *place));
         }
         results.set(*place, OpResult::Canceled(answer));
     }
     for (place, op) in retries {
         let answer = retry(batch, &mut plan, &mut found, op);
+        if matches!(answer, Retried::Done { from: JobState::Failed, .. }) {
+            batch.effects.told.push((op.job, None, *place));
+        }
         results.set(*place, OpResult::Retried(answer));
     }
     write(batch, plan).await
@@ -149,7 +155,7 @@ fn cancel(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &Cancel
         let from = row.state;
         batch.effects.moved(shard, &row.queue, from, JobState::Canceled);
         plan.canceled.push((op.job.0, row.event_seq + 1, clean(&op.reason)));
-        return Canceled::Done(from);
+        return Canceled::Done { from, wakes: Vec::new() };
     }
     let Some((parts, outcome, seq)) = take_finished(found, op.job, shard) else {
         return Canceled::NotFound;
@@ -160,7 +166,7 @@ fn cancel(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &Cancel
     write_out(batch, &parts, &outcome);
     batch.effects.moved(shard, &outcome.queue, outcome.state, JobState::Canceled);
     plan.canceled_failed.push((op.job.0, seq + 1, clean(&op.reason)));
-    Canceled::Done(outcome.state)
+    Canceled::Done { from: outcome.state, wakes: Vec::new() }
 }
 
 fn retry(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &RetryOp) -> Retried {
@@ -178,11 +184,12 @@ fn retry(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &RetryOp
             return Retried::Conflict(from);
         };
         row.run_at = now;
+        row.gate = None;
         row.event(EventKind::Retried, state, now, None, None, &mut batch.effects);
         row.enter(state, &mut batch.effects);
         let entry = row.entry();
         plan.changed.push(row);
-        return Retried::Done { entry, from };
+        return Retried::Done { entry, from, wakes: Vec::new() };
     }
     let Some((parts, outcome, seq)) = take_finished(found, op.job, shard) else {
         return Retried::NotFound;
@@ -204,7 +211,8 @@ fn retry(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &RetryOp
     plan.retried_failed.push((op.job.0, seq + 1, String::new()));
     let (queue, priority, from) = (outcome.queue, outcome.priority, outcome.state);
     let kind = parts.job.kind;
-    Retried::Done { entry: LiveEntry { job: op.job, queue, kind, state, priority, run_at: now }, from }
+    let entry = LiveEntry { job: op.job, queue, kind, state, priority, run_at: now };
+    Retried::Done { entry, from, wakes: Vec::new() }
 }
 
 fn take_live(found: &mut Found, job: JobId, shard: ShardId) -> Option<Held> {

@@ -25,7 +25,7 @@ const PARTS: &str = "select clock_timestamp(),
        e.shard, e.fence, e.attempt, e.worker, e.granted_at, e.ttl_ms, e.cancel_requested, e.started_seq, e.due_at,
        o.shard, o.queue, o.state, o.fence, o.attempt, o.finished_at, o.event_seq, o.end_kind, o.run_at, o.priority,
        o.result::text, o.reason, o.started_seq, o.started_at, o.due_at, o.attempt_status, o.worker, o.error_type,
-       o.error_message, o.stack_trace
+       o.error_message, o.stack_trace, o.execution_ms
 from job j
 left join job_live l on l.id = any(array[j.id])
 left join lease e on e.job_id = any(array[j.id])
@@ -146,6 +146,7 @@ fn outcome(columns: &mut Columns<'_>) -> Result<OutcomeRow, StoreError> {
         error_type: columns.next()?,
         error_message: columns.next()?,
         stack_trace: columns.next()?,
+        execution_ms: columns.next()?,
     })
 }
 
