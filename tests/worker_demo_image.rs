@@ -1,7 +1,7 @@
 //! The demo picture: how it was made, and that what is committed still serves its purpose.
 //!
-//! Rendered from noise and gradients by the ignored test below, so it belongs to this project and its licence:
-//! `cargo test --test worker_demo_image -- --ignored`.
+//! Rendered from noise and gradients by the test below when it is asked to, so it belongs to this project and its
+//! licence: `GANGER_RENDER_DEMO=1 cargo test --test worker_demo_image`.
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
@@ -27,8 +27,10 @@ fn the_demo_picture_is_a_picture_with_camera_data() {
 }
 
 #[test]
-#[ignore = "writes assets/demo.jpg"]
 fn render_the_demo_picture() {
+    if std::env::var_os("GANGER_RENDER_DEMO").is_none() {
+        return;
+    }
     let picture = RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
         let (u, v) = (f64::from(x) / f64::from(HEIGHT), f64::from(y) / f64::from(HEIGHT));
         let colour = if v < HORIZON { land(u, v) } else { water(u, v) };

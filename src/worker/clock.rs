@@ -7,5 +7,5 @@ pub type Clock = fn() -> DateTime<Utc>;
 
 /// The machine's clock.
 pub fn system_clock() -> DateTime<Utc> {
-    Utc::now()
+    crate::domain::Clock::local().to_datetime()
 }

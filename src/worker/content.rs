@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -198,7 +198,7 @@ impl FileContent {
         let mut entries = fs::read_dir(&drafts).await?;
         while let Some(entry) = entries.next_entry().await? {
             let changed = entry.metadata().await?.modified()?;
-            if SystemTime::now().duration_since(changed).is_ok_and(|age| age > DRAFT_AGE_MAX) {
+            if changed.elapsed().is_ok_and(|age| age > DRAFT_AGE_MAX) {
                 fs::remove_file(entry.path()).await?;
             }
         }

@@ -1,7 +1,7 @@
 //! Jobs behind gates.
 
 use ganger::{
-    domain::{EventKind, JobId, JobState, NewJob, ShardId},
+    domain::{EventKind, JobId, JobState, NewJob, ShardId, WaitingFor},
     store::{
         Op, OpResult,
         ops::{LiveEntry, ParkOp, Retried, UnparkOp},
@@ -69,7 +69,8 @@ pub(crate) async fn parked_jobs_are_shown_as_before_but_are_not_ready(kit: Kit) 
         assert_eq!(kit.timeline(id).await, timeline, "it says what it said");
         let now = kit.view(id).await;
         assert_eq!((now.state, now.run_at, now.attempts), (JobState::Queued, view.run_at, view.attempts));
-        assert_eq!(now.waiting_for, view.waiting_for);
+        assert_eq!(view.waiting_for, Some(WaitingFor::Turn));
+        assert_eq!(now.waiting_for, Some(WaitingFor::Worker), "but for what it waits for");
         assert_eq!(kit.inspect(id).await.job.state, JobState::Queued);
         assert!(matches!(kit.one(kit.grant_op(Q, id)).await, OpResult::NotReady), "the gate is shut");
     }

@@ -10,6 +10,7 @@ use ganger::{
 use super::{
     conformance::kit::{completed, job},
     kitchen::{SOON, end, fresh, open, pause_before_commit, plain, until_waiting},
+    support::wait::elapse,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +89,7 @@ async fn another_node_is_refused_while_this_one_lives() {
     let refused = loop {
         tokio::select! {
             answer = &mut acquire => break answer,
-            () = tokio::time::sleep(Duration::from_millis(200)) => kit.store.heartbeat(kit.boot).await.expect("beats"),
+            () = elapse(Duration::from_millis(200)) => kit.store.heartbeat(kit.boot).await.expect("beats"),
         }
     };
     match refused {

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::door::Door;
 use super::gauge::{LatencyLog, RateWindow};
+use crate::domain::Clock;
 
 type MailboxSupplier = Arc<dyn Fn() -> Mailbox + Send + Sync>;
 type DetailSupplier = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -104,7 +105,7 @@ impl Probe {
             kind,
             name: name.into(),
             created: Instant::now(),
-            started_at_millis: AtomicI64::new(Utc::now().timestamp_millis()),
+            started_at_millis: AtomicI64::new(Clock::local().to_datetime().timestamp_millis()),
             handled: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             rate: RateWindow::default(),
@@ -196,7 +197,7 @@ impl Probe {
 
     /// Notes that the actor ended for `reason`; the supervisor does, and who respawns leaves on its own.
     pub fn note_end(&self, reason: &str) {
-        let note = LastRestart { at: Utc::now(), reason: reason.to_owned() };
+        let note = LastRestart { at: Clock::local().to_datetime(), reason: reason.to_owned() };
         *lock(&self.last_restart) = Some(Box::new(note));
     }
 
@@ -207,7 +208,7 @@ impl Probe {
 
     /// Notes the start of an incarnation.
     pub fn note_start(&self) {
-        self.started_at_millis.store(Utc::now().timestamp_millis(), Relaxed);
+        self.started_at_millis.store(Clock::local().to_datetime().timestamp_millis(), Relaxed);
     }
 
     /// How much waits for the actor; zero where nothing was set to be watched.

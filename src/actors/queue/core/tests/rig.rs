@@ -1,134 +1,48 @@
-//! The core against a model of the store that keeps the contract: any order of requests, commits, lost
-//! commits, readings and time, with windows so small that refills, trims and overlays are the rule.
-
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use proptest::prelude::*;
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use uuid::Uuid;
+//! The model of the store, and the core that runs against it.
 
 use super::*;
-use crate::domain::Epoch;
-
-const WINDOW: usize = 10;
-const TTL_MS: u64 = 30_000;
 
 #[derive(Debug, Clone)]
-struct Live {
-    state: JobState,
-    priority: i16,
-    run_at: Timestamp,
-    kind: String,
-    gate: Option<String>,
-    fence: Fence,
-    attempt: i32,
-    deaths: i32,
-    lease: Option<(Fence, SessionId, bool)>,
-}
-
-/// What the transition sequence may do next.
-#[derive(Debug, Clone)]
-enum Step {
-    Submit {
-        priority: i16,
-        delay_ms: i64,
-        kind: u8,
-    },
-    Session {
-        types: Option<Vec<u8>>,
-    },
-    SessionEnds {
-        charged: bool,
-    },
-    Credit(usize),
-    /// The store answers the `nth` write under way; or says that it cannot.
-    Commit {
-        nth: usize,
-        fails: bool,
-    },
-    /// The store answers the `nth` reading under way; or says that it cannot.
-    Read {
-        nth: usize,
-        fails: bool,
-    },
-    Report {
-        nth: usize,
-        how: u8,
-    },
-    Cancel {
-        nth: usize,
-    },
-    Retry {
-        nth: usize,
-    },
-    Time {
-        ms: u64,
-    },
-    LeaseActorDies {
-        nth: usize,
-    },
+pub(super) struct Live {
+    pub(super) state: JobState,
+    pub(super) priority: i16,
+    pub(super) run_at: Timestamp,
+    pub(super) kind: String,
+    pub(super) gate: Option<String>,
+    pub(super) fence: Fence,
+    pub(super) attempt: i32,
+    pub(super) deaths: i32,
+    pub(super) lease: Option<(Fence, SessionId, bool)>,
 }
 
 #[derive(Debug)]
-struct Random;
-
-impl ReferenceStateMachine for Random {
-    type State = ();
-    type Transition = Step;
-
-    fn init_state() -> BoxedStrategy<()> {
-        Just(()).boxed()
-    }
-
-    fn transitions((): &()) -> BoxedStrategy<Step> {
-        prop_oneof![
-            12 => (0..3_i16, prop_oneof![4 => Just(0), 1 => 1..90_000_i64], 0..3_u8)
-                .prop_map(|(priority, delay_ms, kind)| Step::Submit { priority, delay_ms, kind }),
-            1 => prop::option::of(prop::collection::vec(0..3_u8, 1..3)).prop_map(|types| Step::Session { types }),
-            1 => any::<bool>().prop_map(|charged| Step::SessionEnds { charged }),
-            6 => (1..5_usize).prop_map(Step::Credit),
-            16 => (any::<usize>(), prop::bool::weighted(0.1)).prop_map(|(nth, fails)| Step::Commit { nth, fails }),
-            8 => (any::<usize>(), prop::bool::weighted(0.1)).prop_map(|(nth, fails)| Step::Read { nth, fails }),
-            8 => (any::<usize>(), 0..6_u8).prop_map(|(nth, how)| Step::Report { nth, how }),
-            1 => any::<usize>().prop_map(|nth| Step::Cancel { nth }),
-            1 => any::<usize>().prop_map(|nth| Step::Retry { nth }),
-            4 => prop_oneof![9 => 1..2_000_u64, 1 => 20_000..70_000_u64].prop_map(|ms| Step::Time { ms }),
-            1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
-        ]
-        .boxed()
-    }
-
-    fn apply((): (), _: &Step) {}
-}
-
-#[derive(Debug)]
-enum Reading {
+pub(super) enum Reading {
     Window { priority: i16, after: Option<ReadyKey>, limit: usize, rows: Vec<ReadyRow> },
     Deferred { until: Timestamp, rows: Vec<(i16, ReadyRow)> },
 }
 
 #[derive(Debug)]
-struct Rig {
-    core: QueueCore,
-    now: Now,
-    live: BTreeMap<JobId, Live>,
-    ended: HashMap<JobId, (JobState, Fence)>,
-    writes: Vec<Write>,
-    readings: Vec<Reading>,
-    sessions: HashSet<SessionId>,
-    newest_session: Option<SessionId>,
-    started: HashMap<JobId, Fence>,
-    fences: HashMap<JobId, Fence>,
-    made: usize,
-    reloads: usize,
+pub(super) struct Rig {
+    pub(super) core: QueueCore,
+    pub(super) now: Now,
+    pub(super) live: BTreeMap<JobId, Live>,
+    pub(super) ended: HashMap<JobId, (JobState, Fence)>,
+    pub(super) writes: Vec<Write>,
+    pub(super) readings: Vec<Reading>,
+    pub(super) sessions: HashSet<SessionId>,
+    pub(super) newest_session: Option<SessionId>,
+    pub(super) started: HashMap<JobId, Fence>,
+    pub(super) fences: HashMap<JobId, Fence>,
+    pub(super) made: usize,
+    pub(super) reloads: usize,
 }
 
-fn kind_name(kind: u8) -> String {
+pub(super) fn kind_name(kind: u8) -> String {
     format!("type-{kind}")
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = CoreConfig {
             queue: "q".into(),
             owner: ShardEpoch { shard: ShardId(1), epoch: Epoch(3) },
@@ -157,7 +71,7 @@ impl Rig {
         rig
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut QueueCore, Now, &mut Vec<Effect>)) {
+    pub(super) fn step(&mut self, step: impl FnOnce(&mut QueueCore, Now, &mut Vec<Effect>)) {
         let mut out = Vec::new();
         step(&mut self.core, self.now, &mut out);
         for effect in out {
@@ -165,7 +79,7 @@ impl Rig {
         }
     }
 
-    fn take(&mut self, effect: Effect) {
+    pub(super) fn take(&mut self, effect: Effect) {
         match effect {
             Effect::Write(write, _) => {
                 if let Write::Grant { job, .. } = &write {
@@ -216,7 +130,7 @@ impl Rig {
         }
     }
 
-    fn ready(&self, priority: i16) -> impl Iterator<Item = ReadyRow> {
+    pub(super) fn ready(&self, priority: i16) -> impl Iterator<Item = ReadyRow> {
         self.live
             .iter()
             .filter(move |(_, live)| {
@@ -230,7 +144,7 @@ impl Rig {
 
     /// What is granted is the first of its priority among those that its worker's type allows, and no
     /// job of a higher priority that somebody has room for is passed over.
-    fn check_order(&self, granted: JobId) {
+    pub(super) fn check_order(&self, granted: JobId) {
         let live = &self.live[&granted];
         let key = ReadyKey { run_at: live.run_at, job: granted };
         let index = usize::try_from(live.priority).expect("small");
@@ -240,7 +154,7 @@ impl Rig {
         assert!(!before, "{granted} was granted before another of its priority and type");
     }
 
-    fn commit(&mut self, nth: usize, fails: bool) {
+    pub(super) fn commit(&mut self, nth: usize, fails: bool) {
         if self.writes.is_empty() {
             return;
         }
@@ -323,7 +237,12 @@ impl Rig {
                 // A failed park drops the memory, which this rig does not model.
                 let mut count = 0;
                 for job in &op.jobs {
-                    if let Some(live) = self.live.get_mut(job).filter(|live| live.lease.is_none()) {
+                    let waits = |live: &&mut Live| live.lease.is_none() && live.gate.is_none();
+                    if let Some(live) = self.live.get_mut(job).filter(waits) {
+                        // What was only shown as due is written as such.
+                        if live.run_at <= self.now.store {
+                            live.state = JobState::Queued;
+                        }
                         live.gate = Some(op.gate.clone());
                         count += 1;
                     }
@@ -343,7 +262,7 @@ impl Rig {
         }
     }
 
-    fn retry(&mut self, job: JobId) -> Retried {
+    pub(super) fn retry(&mut self, job: JobId) -> Retried {
         let now = self.now.store;
         if let Some(live) = self.live.get_mut(&job) {
             if live.lease.is_some() {
@@ -380,7 +299,7 @@ impl Rig {
         }
     }
 
-    fn read(&mut self, nth: usize, fails: bool) {
+    pub(super) fn read(&mut self, nth: usize, fails: bool) {
         if self.readings.is_empty() {
             return;
         }
@@ -395,20 +314,20 @@ impl Rig {
         });
     }
 
-    fn nth_started(&self, nth: usize) -> Option<(JobId, Fence)> {
+    pub(super) fn nth_started(&self, nth: usize) -> Option<(JobId, Fence)> {
         let mut started: Vec<_> = self.started.iter().map(|(job, fence)| (*job, *fence)).collect();
         started.sort_unstable();
         (!started.is_empty()).then(|| started[nth % started.len()])
     }
 
-    fn nth_job(&self, nth: usize) -> Option<JobId> {
+    pub(super) fn nth_job(&self, nth: usize) -> Option<JobId> {
         let mut jobs: Vec<_> = self.live.keys().chain(self.ended.keys()).copied().collect();
         jobs.sort_unstable();
         (!jobs.is_empty()).then(|| jobs[nth % jobs.len()])
     }
 
     /// Everything that is ready is run to its end: nothing is lost, nothing is stuck, all is counted.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         let session = SessionId::new();
         self.sessions.insert(session);
         let info = SessionInfo { worker: WorkerId("last".into()), types: None };
@@ -450,24 +369,24 @@ impl Rig {
         assert!(self.core.leases.is_empty(), "no lease is left");
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.now.mono_ms += ms;
         self.now.store = self.now.store.plus_millis(i64::try_from(ms).expect("small"));
         self.step(|core, now, out| core.tick(now, out));
     }
 }
 
-fn row(job: JobId, live: &Live) -> ReadyRow {
+pub(super) fn row(job: JobId, live: &Live) -> ReadyRow {
     let key = ReadyKey { run_at: live.run_at, job };
     ReadyRow { key, kind: live.kind.clone(), state: live.state }
 }
 
-fn entry(job: JobId, live: &Live) -> LiveEntry {
+pub(super) fn entry(job: JobId, live: &Live) -> LiveEntry {
     let (queue, kind) = ("q".to_owned(), live.kind.clone());
     LiveEntry { job, queue, kind, state: live.state, priority: live.priority, run_at: live.run_at }
 }
 
-fn granted(job: JobId, live: &Live, fence: Fence, now: Timestamp) -> Granted {
+pub(super) fn granted(job: JobId, live: &Live, fence: Fence, now: Timestamp) -> Granted {
     Granted {
         job,
         fence,
@@ -494,7 +413,7 @@ fn granted(job: JobId, live: &Live, fence: Fence, now: Timestamp) -> Granted {
     }
 }
 
-fn end(job: JobId, live: &mut Live, fence: Fence, kind: &EndKind, now: Timestamp) -> Ended {
+pub(super) fn end(job: JobId, live: &mut Live, fence: Fence, kind: &EndKind, now: Timestamp) -> Ended {
     live.lease = None;
     live.fence = fence;
     live.state = kind.state();
@@ -510,136 +429,4 @@ fn end(job: JobId, live: &mut Live, fence: Fence, kind: &EndKind, now: Timestamp
     }
     let entry = (!live.state.is_terminal()).then(|| entry(job, live));
     Ended { state: live.state, at: now, seq: 3, entry, wakes: Vec::new() }
-}
-
-#[derive(Debug)]
-struct CoreTest;
-
-impl StateMachineTest for CoreTest {
-    type SystemUnderTest = Rig;
-    type Reference = Random;
-
-    fn init_test((): &()) -> Rig {
-        Rig::new()
-    }
-
-    fn apply(mut rig: Rig, (): &(), step: Step) -> Rig {
-        match step {
-            Step::Submit { priority, delay_ms, kind } => {
-                rig.made += 1;
-                // Ids in the order of time, as UUIDv7 are.
-                let job = JobId(Uuid::from_u128(rig.made as u128));
-                let live = Live {
-                    state: if delay_ms > 0 { JobState::Scheduled } else { JobState::Queued },
-                    priority,
-                    run_at: rig.now.store.plus_millis(delay_ms),
-                    kind: kind_name(kind),
-                    gate: None,
-                    fence: Fence(0),
-                    attempt: 0,
-                    deaths: 0,
-                    lease: None,
-                };
-                let entry = entry(job, &live);
-                rig.live.insert(job, live);
-                rig.step(|core, now, out| {
-                    core.made(entry, now, out);
-                    core.dispatch_now(out);
-                });
-            }
-            Step::Session { types } => {
-                let id = SessionId::new();
-                rig.sessions.insert(id);
-                rig.newest_session = Some(id);
-                let types = types.map(|types| types.into_iter().map(kind_name).collect());
-                let info = SessionInfo { worker: WorkerId("w".into()), types };
-                rig.step(|core, _, out| core.session_up(id, info, out));
-            }
-            Step::SessionEnds { charged } => {
-                let Some(id) = rig.newest_session.take() else { return rig };
-                rig.sessions.remove(&id);
-                let held: Vec<JobId> = rig
-                    .live
-                    .iter()
-                    .filter(|(_, live)| live.lease.is_some_and(|(_, session, _)| session == id))
-                    .map(|(job, _)| *job)
-                    .collect();
-                for job in held {
-                    rig.started.remove(&job);
-                }
-                rig.step(|core, _, out| core.session_down(id, charged, out));
-            }
-            Step::Credit(credits) => {
-                if let Some(id) = rig.newest_session {
-                    rig.step(|core, _, out| core.credit(id, credits, out));
-                }
-            }
-            Step::Commit { nth, fails } => {
-                let is_park =
-                    rig.writes.iter().any(|write| matches!(write, Write::Park(_) | Write::Unpark(_)));
-                rig.commit(nth, fails && !is_park);
-            }
-            Step::Read { nth, fails } => rig.read(nth, fails),
-            Step::Report { nth, how } => {
-                let Some((job, fence)) = rig.nth_started(nth) else { return rig };
-                let Some((_, session, _)) = rig.live.get(&job).and_then(|live| live.lease) else {
-                    return rig;
-                };
-                let error = AttemptError { error_type: "e".into(), message: "m".into(), stack_trace: None };
-                let report = match how {
-                    0 | 1 => Report::Completed(None),
-                    2 => Report::Failed { error, retryable: true, retry_after_ms: None },
-                    3 => Report::Failed { error, retryable: false, retry_after_ms: Some(5) },
-                    4 => Report::Released { reason: "r".into(), after_ms: None },
-                    _ => Report::Released { reason: "r".into(), after_ms: Some(500) },
-                };
-                rig.started.remove(&job);
-                rig.step(|core, _, out| core.report(session, job, fence, report, None, out));
-            }
-            Step::Cancel { nth } => {
-                let Some(job) = rig.nth_job(nth) else { return rig };
-                rig.step(|core, _, out| core.cancel(job, "asked".into(), None, out));
-            }
-            Step::Retry { nth } => {
-                let Some(job) = rig.nth_job(nth) else { return rig };
-                rig.step(|core, _, out| core.retry(job, None, out));
-            }
-            Step::Time { ms } => rig.pass(ms),
-            Step::LeaseActorDies { nth } => {
-                let Some((job, fence)) = rig.nth_started(nth) else { return rig };
-                rig.step(|core, _, out| core.actor_down(job, fence, "killed", out));
-            }
-        }
-        rig
-    }
-
-    fn check_invariants(rig: &Rig, (): &()) {
-        let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
-        assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
-        for window in &rig.core.windows {
-            assert!(window.len() <= WINDOW + WINDOW / 4 + 1, "a window is bounded");
-        }
-        let mut jobs = HashSet::new();
-        for write in &rig.writes {
-            let job = match write {
-                Write::Grant { job, .. }
-                | Write::End { job, .. }
-                | Write::Cancel { job, .. }
-                | Write::Retry { job } => *job,
-                Write::Park(_) | Write::Unpark(_) => continue,
-            };
-            assert!(jobs.insert(job), "{job} has two ops in the journal");
-        }
-    }
-
-    fn teardown(mut rig: Rig, (): ()) {
-        rig.drain();
-    }
-}
-
-prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_order_of_events_loses_doubles_or_reorders_a_job(sequential 1..200 => CoreTest);
 }

@@ -1,0 +1,225 @@
+//! The core against a model of the store that keeps the contract: any order of requests, commits, lost
+//! commits, readings and time, with windows so small that refills, trims and overlays are the rule.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::Epoch;
+
+mod rig;
+
+use rig::{Live, Rig, entry, kind_name};
+
+const WINDOW: usize = 10;
+const TTL_MS: u64 = 30_000;
+
+/// What the transition sequence may do next.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit {
+        priority: i16,
+        delay_ms: i64,
+        kind: u8,
+    },
+    Session {
+        types: Option<Vec<u8>>,
+    },
+    SessionEnds {
+        charged: bool,
+    },
+    Credit(usize),
+    /// The store answers the `nth` write under way; or says that it cannot.
+    Commit {
+        nth: usize,
+        fails: bool,
+    },
+    /// The store answers the `nth` reading under way; or says that it cannot.
+    Read {
+        nth: usize,
+        fails: bool,
+    },
+    Report {
+        nth: usize,
+        how: u8,
+    },
+    Cancel {
+        nth: usize,
+    },
+    Retry {
+        nth: usize,
+    },
+    Time {
+        ms: u64,
+    },
+    LeaseActorDies {
+        nth: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Random;
+
+impl ReferenceStateMachine for Random {
+    type State = ();
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<()> {
+        Just(()).boxed()
+    }
+
+    fn transitions((): &()) -> BoxedStrategy<Step> {
+        prop_oneof![
+            12 => (0..3_i16, prop_oneof![4 => Just(0), 1 => 1..90_000_i64], 0..3_u8)
+                .prop_map(|(priority, delay_ms, kind)| Step::Submit { priority, delay_ms, kind }),
+            1 => prop::option::of(prop::collection::vec(0..3_u8, 1..3)).prop_map(|types| Step::Session { types }),
+            1 => any::<bool>().prop_map(|charged| Step::SessionEnds { charged }),
+            6 => (1..5_usize).prop_map(Step::Credit),
+            16 => (any::<usize>(), prop::bool::weighted(0.1)).prop_map(|(nth, fails)| Step::Commit { nth, fails }),
+            8 => (any::<usize>(), prop::bool::weighted(0.1)).prop_map(|(nth, fails)| Step::Read { nth, fails }),
+            8 => (any::<usize>(), 0..6_u8).prop_map(|(nth, how)| Step::Report { nth, how }),
+            1 => any::<usize>().prop_map(|nth| Step::Cancel { nth }),
+            1 => any::<usize>().prop_map(|nth| Step::Retry { nth }),
+            4 => prop_oneof![9 => 1..2_000_u64, 1 => 20_000..70_000_u64].prop_map(|ms| Step::Time { ms }),
+            1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
+        ]
+        .boxed()
+    }
+
+    fn apply((): (), _: &Step) {}
+}
+
+#[derive(Debug)]
+struct CoreTest;
+
+impl StateMachineTest for CoreTest {
+    type SystemUnderTest = Rig;
+    type Reference = Random;
+
+    fn init_test((): &()) -> Rig {
+        Rig::new()
+    }
+
+    fn apply(mut rig: Rig, (): &(), step: Step) -> Rig {
+        match step {
+            Step::Submit { priority, delay_ms, kind } => {
+                rig.made += 1;
+                // Ids in the order of time, as UUIDv7 are.
+                let job = JobId(Uuid::from_u128(rig.made as u128));
+                let live = Live {
+                    state: if delay_ms > 0 { JobState::Scheduled } else { JobState::Queued },
+                    priority,
+                    run_at: rig.now.store.plus_millis(delay_ms),
+                    kind: kind_name(kind),
+                    gate: None,
+                    fence: Fence(0),
+                    attempt: 0,
+                    deaths: 0,
+                    lease: None,
+                };
+                let entry = entry(job, &live);
+                rig.live.insert(job, live);
+                rig.step(|core, now, out| {
+                    core.made(entry, now, out);
+                    core.dispatch_now(out);
+                });
+            }
+            Step::Session { types } => {
+                let id = SessionId::new();
+                rig.sessions.insert(id);
+                rig.newest_session = Some(id);
+                let types = types.map(|types| types.into_iter().map(kind_name).collect());
+                let info = SessionInfo { worker: WorkerId("w".into()), types };
+                rig.step(|core, _, out| core.session_up(id, info, out));
+            }
+            Step::SessionEnds { charged } => {
+                let Some(id) = rig.newest_session.take() else { return rig };
+                rig.sessions.remove(&id);
+                let held: Vec<JobId> = rig
+                    .live
+                    .iter()
+                    .filter(|(_, live)| live.lease.is_some_and(|(_, session, _)| session == id))
+                    .map(|(job, _)| *job)
+                    .collect();
+                for job in held {
+                    rig.started.remove(&job);
+                }
+                rig.step(|core, _, out| core.session_down(id, charged, out));
+            }
+            Step::Credit(credits) => {
+                if let Some(id) = rig.newest_session {
+                    rig.step(|core, _, out| core.credit(id, credits, out));
+                }
+            }
+            Step::Commit { nth, fails } => {
+                let is_park =
+                    rig.writes.iter().any(|write| matches!(write, Write::Park(_) | Write::Unpark(_)));
+                rig.commit(nth, fails && !is_park);
+            }
+            Step::Read { nth, fails } => rig.read(nth, fails),
+            Step::Report { nth, how } => {
+                let Some((job, fence)) = rig.nth_started(nth) else { return rig };
+                let Some((_, session, _)) = rig.live.get(&job).and_then(|live| live.lease) else {
+                    return rig;
+                };
+                let error = AttemptError { error_type: "e".into(), message: "m".into(), stack_trace: None };
+                let report = match how {
+                    0 | 1 => Report::Completed(None),
+                    2 => Report::Failed { error, retryable: true, retry_after_ms: None },
+                    3 => Report::Failed { error, retryable: false, retry_after_ms: Some(5) },
+                    4 => Report::Released { reason: "r".into(), after_ms: None },
+                    _ => Report::Released { reason: "r".into(), after_ms: Some(500) },
+                };
+                rig.started.remove(&job);
+                rig.step(|core, _, out| core.report(session, job, fence, report, None, out));
+            }
+            Step::Cancel { nth } => {
+                let Some(job) = rig.nth_job(nth) else { return rig };
+                rig.step(|core, _, out| core.cancel(job, "asked".into(), None, out));
+            }
+            Step::Retry { nth } => {
+                let Some(job) = rig.nth_job(nth) else { return rig };
+                rig.step(|core, _, out| core.retry(job, None, out));
+            }
+            Step::Time { ms } => rig.pass(ms),
+            Step::LeaseActorDies { nth } => {
+                let Some((job, fence)) = rig.nth_started(nth) else { return rig };
+                rig.step(|core, _, out| core.actor_down(job, fence, "killed", out));
+            }
+        }
+        rig
+    }
+
+    fn check_invariants(rig: &Rig, (): &()) {
+        let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
+        assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
+        for window in &rig.core.windows {
+            assert!(window.len() <= WINDOW + WINDOW / 4 + 1, "a window is bounded");
+        }
+        let mut jobs = HashSet::new();
+        for write in &rig.writes {
+            let job = match write {
+                Write::Grant { job, .. }
+                | Write::End { job, .. }
+                | Write::Cancel { job, .. }
+                | Write::Retry { job } => *job,
+                Write::Park(_) | Write::Unpark(_) => continue,
+            };
+            assert!(jobs.insert(job), "{job} has two ops in the journal");
+        }
+    }
+
+    fn teardown(mut rig: Rig, (): ()) {
+        rig.drain();
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_events_loses_doubles_or_reorders_a_job(sequential 1..200 => CoreTest);
+}
