@@ -113,10 +113,10 @@ async fn run(node: &Node, kind: &str, payload: &Value) -> anyhow::Result<JobView
     let ended = async {
         loop {
             match events.next().await {
-                StreamItem::Event(event) if event.job_id == Some(id) => {
-                    if event.state.is_some_and(|state| state.is_terminal()) {
-                        return Ok(());
-                    }
+                StreamItem::Event(event)
+                    if event.job_id == Some(id) && event.state.is_some_and(|state| state.is_terminal()) =>
+                {
+                    return Ok(());
                 }
                 StreamItem::Closed => bail!("the node has stopped"),
                 _ => {}
