@@ -8,8 +8,10 @@ use crate::worker::WebhookSigner;
 
 /// Makes the data directory, readable for the node's user alone.
 pub(super) fn prepare(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("DATA_DIR: cannot make {}", dir.display()))?;
-    Ok(())
+    use std::os::unix::fs::DirBuilderExt;
+    // Payloads are nobody else's; a directory that is there already keeps the rights it was given.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("DATA_DIR: cannot make {}", dir.display()))
 }
 
 /// The node's name: as set, or one that is made once and kept.

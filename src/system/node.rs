@@ -17,7 +17,7 @@ use crate::{
         console::hub,
         journal::JournalHandle,
         platform::{Platform, PlatformParts},
-        queue::{handle::Queues, messages::QueueOp},
+        queue::handle::{QueueHandle, Queues},
         runtime::{Directory, SupervisorHandle, door},
         shard::{QueueParts, ShardWaker, Shards},
         upkeep::{Round, StoreHealth},
@@ -264,20 +264,19 @@ impl Node {
     pub async fn shutdown(self) -> Result<()> {
         let soft = Instant::now() + self.config.shutdown_grace;
         let deadline = soft + STOP_MARGIN;
-        for queue in self.platform.shards().queues().all() {
-            if !queue.tell(QueueOp::StopGranting) {
-                tracing::warn!(queue.name = %queue.name(), "a queue did not hear that the node stops");
-            }
-        }
+        let queues = self.platform.shards().queues().all();
+        queues.iter().for_each(QueueHandle::stop_granting);
         self.http.stop();
         self.http_stop.cancel();
         let drained = self.http.drained(HTTP_DRAIN).await;
         let served = tokio::time::timeout(HTTP_DRAIN * 2, self.server).await;
-        while self.sessions.running() > 0 && Instant::now() < soft {
+        // A lease that is on its way to the worker, or back, is nowhere running: the queues know of it.
+        let is_busy = || self.sessions.running() > 0 || queues.iter().any(|queue| queue.view().is_busy());
+        while is_busy() && Instant::now() < soft {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.stop_handlers.cancel();
-        while self.sessions.running() > 0 && Instant::now() < deadline {
+        while is_busy() && Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let left = self.sessions.running();

@@ -144,11 +144,13 @@ impl Entry {
         match (self.ticket, self.reply) {
             (Some(ticket), reply) if is_retried => ticket.deliver(outcome, reply),
             (ticket, reply) => {
-                if let Some(ticket) = ticket {
-                    ticket.deliver(outcome.clone(), None);
-                }
+                // The reply first: a session that hears of an end after its queue could be given the job
+                // anew before it has let go of it.
                 if let Some(reply) = reply {
-                    reply.send(outcome);
+                    reply.send(outcome.clone());
+                }
+                if let Some(ticket) = ticket {
+                    ticket.deliver(outcome, None);
                 }
             }
         }

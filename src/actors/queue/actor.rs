@@ -24,7 +24,7 @@ use crate::{
         lease::LeaseMessage,
         runtime::{DRAIN_MAX, Directory, Probe},
         shard::ShardWaker,
-        worker::Sessions,
+        worker::{Sessions, messages::SessionOp},
     },
     domain::{BootId, Clock, Fence, JobId},
     store::{Store, read::LeaseRow},
@@ -159,6 +159,9 @@ impl Actor for QueueActor {
             QueueMessage::Tick => {
                 let _timing = probe.time("Tick");
                 if state.is_loaded {
+                    if state.args.handle.is_stopping() {
+                        state.step(|core, _now, out| core.set_granting(false, out));
+                    }
                     state.step(|core, now, out| core.tick(now, out));
                     state.revive_lease_actors();
                     state.recount();
@@ -245,10 +248,18 @@ impl QueueState {
         self.step(|core, now, out| core.load(loaded, holder, now, out));
         self.is_loaded = true;
         self.args.handle.set_quarantine(None);
+        if self.args.handle.is_stopping() {
+            self.step(|core, _now, out| core.set_granting(false, out));
+        }
         let name = self.args.handle.name().clone();
         for (id, facts) in self.args.sessions.serving(&name) {
-            self.step(|core, _now, out| core.session_up(id, facts.info(), out));
+            // What the session lent to an earlier memory is void; told before anything new is asked for.
+            let anew = SessionOp::Anew(self.args.handle.clone(), self.incarnation);
+            if facts.door.try_send(anew).is_err() {
+                tracing::warn!(queue.name = %name, "a session did not hear of a new memory; the announcement says so");
+            }
             self.reconcile(id);
+            self.step(|core, _now, out| core.session_up(id, facts.info(), out));
         }
         self.stop_strays();
         // What waited at the doors meanwhile; the bell was answered, and not rung since.
@@ -294,7 +305,12 @@ impl QueueState {
     }
 
     fn publish(&mut self) {
-        self.args.handle.view().publish(self.core.counts());
+        let view = self.args.handle.view();
+        view.publish(self.core.counts());
+        view.publish_work(
+            self.core.in_journal() + self.submits_in_journal,
+            self.is_loaded && self.core.is_granting_at_all(),
+        );
         self.args.hub.tell(std::mem::take(&mut self.told));
     }
 

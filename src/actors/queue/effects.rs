@@ -63,7 +63,8 @@ impl QueueState {
                 }
                 Effect::Announce(session) => {
                     let told = self.args.sessions.get(session).is_some_and(|facts| {
-                        facts.door.try_send(SessionOp::Announce(self.args.handle.clone())).is_ok()
+                        let announce = SessionOp::Announce(self.args.handle.clone(), self.incarnation);
+                        facts.door.try_send(announce).is_ok()
                     });
                     if !told {
                         tracing::debug!("a session did not hear of ready jobs");
@@ -71,10 +72,15 @@ impl QueueState {
                 }
                 Effect::ReturnCredits(session, count) => {
                     if let Some(facts) = self.args.sessions.get(session) {
-                        // Without room they come back with the session's next restart: it has room for all.
-                        drop(facts.door.try_send(SessionOp::Returned(count)));
+                        let queue = self.args.handle.clone();
+                        let returned = SessionOp::Returned(queue, self.incarnation, count);
+                        if facts.door.try_send(returned).is_err() {
+                            // Without room they stay here, and go back at a later tick.
+                            self.core.keep_credits(session, count);
+                        }
                     }
                 }
+                Effect::Forget(tag) => drop(self.replies.remove(&tag)),
                 Effect::Told(happened) => self.tell(happened),
                 Effect::Wake(shards) => self.args.shards.wake(&shards),
                 Effect::Reload(why) => {
@@ -175,7 +181,9 @@ impl QueueState {
                 let tag = Some(self.tag(reply));
                 self.step(|core, _now, out| core.report(session, job, fence, *report, tag, out));
             }
-            QueueOp::Credit(session, count) => {
+            // Lent to a memory that is gone: the session knows, and has them back.
+            QueueOp::Credit { incarnation, .. } if incarnation != self.incarnation => {}
+            QueueOp::Credit { session, count, .. } => {
                 self.step(|core, _now, out| core.credit(session, count, out));
             }
             QueueOp::Renew { jobs, door } => {

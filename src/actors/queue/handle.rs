@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub struct QueueView {
     counts: [AtomicI64; 9],
     exec_total_micros: AtomicU64,
     exec_count: AtomicU64,
+    in_journal: AtomicUsize,
+    grants: AtomicBool,
 }
 
 impl QueueView {
@@ -54,6 +56,19 @@ impl QueueView {
     #[must_use]
     pub fn count(&self, state: JobState) -> i64 {
         self.counts()[usize::try_from(state.code()).unwrap_or(0)]
+    }
+
+    /// Whether it may still give leases, or has something under way that a stop must wait for.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.grants.load(Ordering::Acquire)
+            || self.in_journal.load(Ordering::Acquire) > 0
+            || self.count(JobState::Active) > 0
+    }
+
+    pub(super) fn publish_work(&self, in_journal: usize, grants: bool) {
+        self.in_journal.store(in_journal, Ordering::Release);
+        self.grants.store(grants, Ordering::Release);
     }
 
     pub(super) fn publish(&self, counts: &[i64; 9]) {
@@ -87,6 +102,7 @@ struct Inner {
     doors: QueueDoors,
     lease_actors: Arc<LeaseActors>,
     incarnations: Arc<AtomicU64>,
+    is_stopping: AtomicBool,
 }
 
 /// Speaks to a queue, whichever incarnation of its actor runs.
@@ -94,6 +110,8 @@ struct Inner {
 pub struct QueueHandle {
     inner: Arc<Inner>,
 }
+
+impl Eq for QueueHandle {}
 
 impl PartialEq for QueueHandle {
     fn eq(&self, other: &Self) -> bool {
@@ -130,6 +148,7 @@ impl QueueHandle {
             doors: QueueDoors { requests: requests_out, ops: ops_out, results: results_out },
             lease_actors: Arc::default(),
             incarnations: Arc::default(),
+            is_stopping: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -191,6 +210,19 @@ impl QueueHandle {
     /// Marks it as quarantined, or as well again.
     pub fn set_quarantine(&self, reason: Option<String>) {
         *self.inner.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// From now on it gives no leases, whichever memory it has: the node stops.
+    pub fn stop_granting(&self) {
+        self.inner.is_stopping.store(true, Ordering::Release);
+        // Heard at the next tick at the latest.
+        drop(self.try_tell(QueueOp::StopGranting));
+    }
+
+    /// Whether the node stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.inner.is_stopping.load(Ordering::Acquire)
     }
 
     /// Tells it something; `false` if there is no room, which the teller must bear.

@@ -71,7 +71,14 @@ pub enum QueueOp {
         reply: Reply,
     },
     /// A session lends slots.
-    Credit(SessionId, usize),
+    Credit {
+        /// The session.
+        session: SessionId,
+        /// The memory of the queue that it lends to; another has no use for them.
+        incarnation: u64,
+        /// How many.
+        count: usize,
+    },
     /// A session renews its leases.
     Renew {
         /// The leases.

@@ -26,11 +26,11 @@ use crate::{
             handle::{QueueHandle, Queues},
             messages::QueueOp,
         },
-        runtime::{DRAIN_MAX, Door, DoorReceiver, Probe},
+        runtime::{DRAIN_MAX, Door, DoorError, DoorReceiver, Probe},
     },
     domain::{Clock, Fence, JobId, SessionId, WorkerId},
     store::{OpResult, ops::AttemptError, ops::Granted},
-    worker::{AttemptControl, JobSink, Registry, run_attempt},
+    worker::{AttemptControl, AttemptReport, JobSink, Registry, run_attempt},
 };
 
 /// How often a session looks after what it has: reports without an answer, handlers of lost leases.
@@ -113,11 +113,27 @@ pub struct WorkerState {
     renewed: Instant,
     is_stopping: bool,
     /// The handlers: dropped, and with it stopped, when this incarnation ends.
-    tasks: JoinSet<()>,
+    /// A task answers what found no room at the door.
+    tasks: JoinSet<Option<Ended>>,
+    task_jobs: HashMap<tokio::task::Id, (JobId, Fence)>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// A handler that has ended.
+#[derive(Debug)]
+struct Ended {
+    job: JobId,
+    fence: Fence,
+    report: Box<AttemptReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct QueueKey(QueueHandle);
+
+impl std::hash::Hash for QueueKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.name().hash(state);
+    }
+}
 
 impl Actor for WorkerActor {
     type Msg = WorkerMessage;
@@ -169,6 +185,7 @@ impl Actor for WorkerActor {
             renewed: Instant::now(),
             is_stopping: false,
             tasks: JoinSet::new(),
+            task_jobs: HashMap::new(),
             args,
         })
     }
@@ -196,7 +213,7 @@ impl Actor for WorkerActor {
                 drop(myself.send_after(TICK, || WorkerMessage::Tick));
             }
         }
-        while state.tasks.try_join_next().is_some() {}
+        state.reap();
         Ok(())
     }
 }
@@ -204,7 +221,8 @@ impl Actor for WorkerActor {
 impl WorkerState {
     fn take(&mut self, op: SessionOp) {
         match op {
-            SessionOp::Announce(queue) => self.slots.want(QueueKey(queue)),
+            SessionOp::Announce(queue, incarnation) => self.slots.want(QueueKey(queue), incarnation),
+            SessionOp::Anew(queue, incarnation) => self.slots.renew(&QueueKey(queue), incarnation),
             SessionOp::Assign { session, granted } if session == self.session => self.assign(*granted),
             // Leased to an incarnation that is gone: its queue has been told, and gives the job back.
             SessionOp::Assign { .. } => {}
@@ -221,36 +239,64 @@ impl WorkerState {
                     }
                 }
             }
-            SessionOp::Returned(count) => self.slots.returned(count),
+            SessionOp::Returned(queue, incarnation, count) => {
+                self.slots.returned(&QueueKey(queue), incarnation, count);
+            }
             SessionOp::Reconcile { queue, jobs } => {
                 let is_missing = |(job, fence): &(JobId, Fence)| {
                     self.running.get(job).is_none_or(|running| running.fence != *fence)
                 };
                 let missing: Vec<_> = jobs.into_iter().filter(is_missing).collect();
                 if !missing.is_empty() {
-                    self.slots.returned(missing.len());
+                    let key = QueueKey(queue.clone());
+                    self.slots.returned(&key, self.slots.incarnation(&key), missing.len());
                     tell_queue(&queue, QueueOp::Undelivered(missing));
                 }
             }
-            SessionOp::Done { job, fence, report } => {
-                // Asked here, not at the last tick: a handler may obey sooner than that.
-                let is_stopping = self.args.stop_handlers.is_cancelled();
-                let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else {
-                    return;
-                };
-                let report = report_of(*report, running.timeout, is_stopping);
-                self.report(job, report);
+            SessionOp::Done { job, fence, report } => self.done(Ended { job, fence, report }),
+        }
+    }
+
+    fn done(&mut self, Ended { job, fence, report }: Ended) {
+        // Asked here, not at the last tick: a handler may obey sooner than that.
+        let is_stopping = self.args.stop_handlers.is_cancelled();
+        let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
+        let report = report_of(*report, running.timeout, is_stopping);
+        self.report(job, report);
+    }
+
+    /// Looks after tasks that have ended: most have told so through the door; one that found no room there,
+    /// or panicked outside of its handler, has its attempt ended here.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            match ended {
+                Ok((id, told)) => {
+                    self.task_jobs.remove(&id);
+                    if let Some(ended) = told {
+                        self.done(ended);
+                    }
+                }
+                Err(error) => {
+                    let Some((job, fence)) = self.task_jobs.remove(&error.id()) else { continue };
+                    if self.running.get(&job).is_some_and(|running| running.fence == fence) {
+                        let error = AttemptError {
+                            error_type: "panic".to_owned(),
+                            message: error.to_string(),
+                            stack_trace: None,
+                        };
+                        self.report(job, Report::Failed { error, retryable: true, retry_after_ms: None });
+                    }
+                }
             }
         }
     }
 
     fn assign(&mut self, granted: Granted) {
-        self.slots.take();
         let (job, fence) = (granted.job, granted.fence);
-        let Some(queue) = self.args.queues.get(&granted.queue) else {
-            self.slots.give_back();
-            return;
-        };
+        let Some(queue) = self.args.queues.get(&granted.queue) else { return };
+        self.slots.take(&QueueKey(queue.clone()));
+        // Its lease ended without our hearing of it: the former handler must not run beside the new one.
+        self.forget(job);
         let cancel = self.args.stop_handlers.child_token();
         let timeout = Duration::from_secs(u64::try_from(granted.timeout_seconds).unwrap_or(300));
         let running = Running { fence, queue, cancel: cancel.clone(), timeout, reported: None };
@@ -268,13 +314,15 @@ impl WorkerState {
         let (handlers, door) = (self.args.handlers.clone(), self.args.door.clone());
         let mut control = AttemptControl::new(cancel, self.args.sink.clone());
         control.grace = STOP_GRACE;
-        self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let report = Box::new(run_attempt(&handlers, assignment, control).await);
-            // The door has room for a report of each slot; without it the lease's time runs out.
-            if door.try_send(SessionOp::Done { job, fence, report }).is_err() {
-                tracing::error!(job.id = %job, "no room for an attempt's report");
+            // Without room at the door the task itself keeps it, and the next tick finds it.
+            match door.try_send(SessionOp::Done { job, fence, report }).map_err(DoorError::into_op) {
+                Err(SessionOp::Done { job, fence, report }) => Some(Ended { job, fence, report }),
+                Ok(()) | Err(_) => None,
             }
         });
+        self.task_jobs.insert(task.id(), (job, fence));
     }
 
     fn report(&mut self, job: JobId, report: Report) {
@@ -314,10 +362,10 @@ impl WorkerState {
 
     fn lend(&mut self) {
         for (queue, count) in self.slots.lend() {
-            if !queue.0.tell(QueueOp::Credit(self.session, count)) {
-                self.slots.returned(count);
-                self.slots.want(queue);
-                break;
+            let incarnation = self.slots.incarnation(&queue);
+            if !queue.0.tell(QueueOp::Credit { session: self.session, incarnation, count }) {
+                self.slots.returned(&queue, incarnation, count);
+                self.slots.want(queue, incarnation);
             }
         }
     }

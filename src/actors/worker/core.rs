@@ -1,30 +1,36 @@
 //! What a session decides: whom its free slots are lent to.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 /// Slots of a session, and the queues that want some. `Q` names a queue.
 ///
 /// A slot is free, lent to a queue, or taken by a job; the three add up to the session's concurrency.
+/// What is lent is lent to one memory of a queue, named by its incarnation: when that is dropped, by a
+/// panic or a reload, its loan is void, since nobody knows of it any longer.
 #[derive(Debug)]
 pub struct Slots<Q> {
     concurrency: usize,
-    lent: usize,
+    lent: HashMap<Q, (u64, usize)>,
     taken: usize,
     wanting: VecDeque<Q>,
     lending: bool,
 }
 
-impl<Q: Clone + PartialEq> Slots<Q> {
+impl<Q: Clone + Eq + Hash> Slots<Q> {
     /// All free.
     #[must_use]
     pub fn new(concurrency: usize) -> Self {
-        Self { concurrency, lent: 0, taken: 0, wanting: VecDeque::new(), lending: true }
+        Self { concurrency, lent: HashMap::new(), taken: 0, wanting: VecDeque::new(), lending: true }
     }
 
     /// How many are free.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.concurrency.saturating_sub(self.lent + self.taken)
+        let lent: usize = self.lent.values().map(|(_, count)| count).sum();
+        self.concurrency.saturating_sub(lent + self.taken)
     }
 
     /// How many are taken by jobs.
@@ -33,16 +39,30 @@ impl<Q: Clone + PartialEq> Slots<Q> {
         self.taken
     }
 
+    /// A queue has a new memory: what was lent to an earlier one is free again.
+    pub fn renew(&mut self, queue: &Q, incarnation: u64) {
+        if self.lent.get(queue).is_none_or(|(lent_to, _)| *lent_to < incarnation) {
+            self.lent.insert(queue.clone(), (incarnation, 0));
+        }
+    }
+
+    /// The memory of a queue that slots are lent to now.
+    #[must_use]
+    pub fn incarnation(&self, queue: &Q) -> u64 {
+        self.lent.get(queue).map_or(0, |(incarnation, _)| *incarnation)
+    }
+
     /// A queue has work. It stays in line until it is lent something.
-    pub fn want(&mut self, queue: Q) {
+    pub fn want(&mut self, queue: Q, incarnation: u64) {
+        self.renew(&queue, incarnation);
         if !self.wanting.contains(&queue) {
             self.wanting.push_back(queue);
         }
     }
 
-    /// A lent slot was taken by a job.
-    pub fn take(&mut self) {
-        self.lent = self.lent.saturating_sub(1);
+    /// A slot lent to the queue was taken by a job.
+    pub fn take(&mut self, queue: &Q) {
+        self.returned(queue, self.incarnation(queue), 1);
         self.taken += 1;
     }
 
@@ -51,9 +71,13 @@ impl<Q: Clone + PartialEq> Slots<Q> {
         self.taken = self.taken.saturating_sub(1);
     }
 
-    /// A queue did not need so many of the slots that it was lent.
-    pub fn returned(&mut self, count: usize) {
-        self.lent = self.lent.saturating_sub(count);
+    /// This memory of a queue did not need so many of the slots that it was lent.
+    pub fn returned(&mut self, queue: &Q, incarnation: u64, count: usize) {
+        if let Some((lent_to, lent)) = self.lent.get_mut(queue)
+            && *lent_to == incarnation
+        {
+            *lent = lent.saturating_sub(count);
+        }
     }
 
     /// From now on nothing is lent.
@@ -71,7 +95,7 @@ impl<Q: Clone + PartialEq> Slots<Q> {
         while self.free() > 0 {
             let Some(queue) = self.wanting.pop_front() else { break };
             let part = self.free().div_ceil(self.wanting.len() + 1);
-            self.lent += part;
+            self.lent.entry(queue.clone()).or_default().1 += part;
             loans.push((queue, part));
         }
         loans
@@ -86,24 +110,24 @@ mod tests {
     fn free_slots_are_shared_equally_and_in_turn() {
         let mut slots = Slots::new(10);
         for queue in ["a", "b", "c"] {
-            slots.want(queue);
+            slots.want(queue, 1);
         }
-        slots.want("a");
+        slots.want("a", 1);
         assert_eq!(slots.lend(), [("a", 4), ("b", 3), ("c", 3)]);
-        slots.want("b");
+        slots.want("b", 1);
         assert_eq!(slots.lend(), [], "nothing is free");
-        slots.returned(2);
+        slots.returned(&"a", 1, 2);
         assert_eq!(slots.lend(), [("b", 2)]);
     }
 
     #[test]
     fn slots_are_conserved() {
         let mut slots = Slots::new(3);
-        slots.want("q");
+        slots.want("q", 1);
         assert_eq!(slots.lend(), [("q", 3)]);
-        slots.take();
-        slots.take();
-        slots.returned(1);
+        slots.take(&"q");
+        slots.take(&"q");
+        slots.returned(&"q", 1, 1);
         assert_eq!((slots.free(), slots.taken()), (1, 2));
         slots.give_back();
         slots.give_back();
@@ -111,11 +135,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lent_to_a_memory_that_was_dropped_is_free_again() {
+        let mut slots = Slots::new(4);
+        slots.want("q", 1);
+        assert_eq!(slots.lend(), [("q", 4)]);
+        slots.take(&"q");
+        slots.renew(&"q", 2);
+        assert_eq!(slots.free(), 3, "one is taken, three were lost with the memory");
+        slots.returned(&"q", 1, 3);
+        assert_eq!(slots.free(), 3, "a late return of the former memory counts for nothing");
+        slots.want("q", 2);
+        assert_eq!(slots.lend(), [("q", 3)]);
+        slots.renew(&"q", 2);
+        assert_eq!(slots.free(), 0, "the same memory keeps its loan");
+    }
+
+    #[test]
     fn nothing_is_lent_after_the_stop() {
         let mut slots = Slots::new(3);
-        slots.want("q");
+        slots.want("q", 1);
         slots.stop_lending();
-        slots.want("q");
+        slots.want("q", 1);
         assert_eq!(slots.lend(), []);
     }
 }

@@ -10,8 +10,10 @@ use crate::{
 /// What comes through a session's door.
 #[derive(Debug)]
 pub enum SessionOp {
-    /// A queue has work and no credit of this session.
-    Announce(QueueHandle),
+    /// A queue, by this incarnation, has work and no credit of this session.
+    Announce(QueueHandle, u64),
+    /// A queue has dropped its memory and loaded anew, as this incarnation: what it was lent is void.
+    Anew(QueueHandle, u64),
     /// A job was leased to the session.
     Assign {
         /// The session it was leased to: one that is no longer gets its jobs taken back.
@@ -37,8 +39,8 @@ pub enum SessionOp {
     },
     /// These leases are no longer the session's: stop their handlers, report nothing.
     Lost(Vec<(JobId, Fence)>),
-    /// A queue's credits came back.
-    Returned(usize),
+    /// A queue, by this incarnation, gives so many credits back.
+    Returned(QueueHandle, u64, usize),
     /// A queue asks which of these leases the session has.
     Reconcile {
         /// The queue.

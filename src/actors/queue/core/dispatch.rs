@@ -144,6 +144,19 @@ impl QueueCore {
         self.next_waiting(job, out);
     }
 
+    /// Credits that could not be given back stay.
+    pub fn keep_credits(&mut self, session: SessionId, count: usize) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.credits += count;
+        }
+    }
+
+    /// Whether leases are given at all.
+    #[must_use]
+    pub fn is_granting_at_all(&self) -> bool {
+        self.granting
+    }
+
     /// Whether the op of `job` in the journal is a grant.
     #[must_use]
     pub fn is_granting(&self, job: JobId) -> bool {
@@ -178,6 +191,7 @@ impl QueueCore {
         for (id, session) in &mut self.sessions {
             if session.credits == 0 && !session.announced {
                 session.announced = true;
+                session.unheard_ticks = 0;
                 out.push(Effect::Announce(*id));
             }
         }

@@ -14,13 +14,43 @@ impl QueueCore {
         out: &mut Vec<Effect>,
     ) {
         if self.is_busy(job) {
-            let waiting = Waiting::Report { session, fence, report, tag };
-            self.waiting.entry(job).or_default().push_back(waiting);
+            self.report_later(session, job, fence, report, tag, out);
             return;
         }
         // Without such a lease the store answers how the attempt is recorded: its guard writes nothing.
         let kind = self.end_kind(job, fence, report);
         self.write_end(job, fence, kind, tag, out);
+    }
+
+    /// Keeps a report until the job's op is out of the way. A session repeats a report that it has no answer
+    /// to: the newest of an attempt replaces the one before, so that an outage piles nothing up.
+    fn report_later(
+        &mut self,
+        session: SessionId,
+        job: JobId,
+        fence: Fence,
+        report: Report,
+        tag: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some((ending, _, known)) = self.unended_ops.get_mut(&job)
+            && *ending == fence
+        {
+            out.extend(std::mem::replace(known, tag).map(Effect::Forget));
+            return;
+        }
+        let waiting = self.waiting.entry(job).or_default();
+        let same = waiting.iter_mut().find_map(|waiting| match waiting {
+            Waiting::Report { fence: known, tag, .. } if *known == fence => Some(tag),
+            Waiting::Report { .. }
+            | Waiting::Cancel { .. }
+            | Waiting::Retry { .. }
+            | Waiting::SessionEnded { .. } => None,
+        });
+        match same {
+            Some(known) => out.extend(std::mem::replace(known, tag).map(Effect::Forget)),
+            None => waiting.push_back(Waiting::Report { session, fence, report, tag }),
+        }
     }
 
     fn end_kind(&mut self, job: JobId, fence: Fence, report: Report) -> EndKind {

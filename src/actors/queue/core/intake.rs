@@ -53,7 +53,7 @@ impl QueueCore {
 
     /// A session serves this queue from now on.
     pub fn session_up(&mut self, id: SessionId, info: SessionInfo, out: &mut Vec<Effect>) {
-        let session = Session { info, credits: 0, announced: false };
+        let session = Session { info, credits: 0, announced: false, unheard_ticks: 0 };
         self.sessions.insert(id, session);
         self.open_gates(out);
         self.dispatch(out);

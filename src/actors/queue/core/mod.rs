@@ -67,7 +67,11 @@ struct Session {
     credits: usize,
     /// The queue has said that it has work, and no credit has come since.
     announced: bool,
+    unheard_ticks: u32,
 }
+
+/// After so many ticks without a credit an announcement is repeated: a second.
+const ANNOUNCE_AGAIN_TICKS: u32 = 4;
 
 impl Session {
     fn handles(&self, kind: &str) -> bool {
@@ -174,6 +178,8 @@ pub enum Effect {
     Announce(SessionId),
     /// Credits that are not needed.
     ReturnCredits(SessionId, usize),
+    /// This caller is told by another answer.
+    Forget(u64),
     /// Something happened to a job, for the streams.
     Told(Happened),
     /// Other shards have something in their inbox.
@@ -425,10 +431,9 @@ impl QueueCore {
         self.become_due(now);
         self.load_deferred(now, out);
         for (job, fence) in self.leases.tick(now.mono_ms) {
-            if self.is_busy(job) {
-                // It is being ended or canceled: what is under way decides. Look again soon.
-                self.leases.postpone(job, fence, now.mono_ms + 1_000);
-            } else {
+            // Looked at again in any case: what is under way may come to nothing, and so may the end itself.
+            self.leases.postpone(job, fence, now.mono_ms + 1_000);
+            if !self.is_busy(job) {
                 self.lose(job, fence, "its lease ran out without a word", out);
             }
         }
@@ -438,6 +443,12 @@ impl QueueCore {
             }
         }
         self.refill(out);
+        // The sweeps behind two wake-ups: a gate whose opening failed, an announcement that found no room.
+        self.open_gates(out);
+        for session in self.sessions.values_mut().filter(|session| session.announced) {
+            session.unheard_ticks += 1;
+            session.announced = session.unheard_ticks < ANNOUNCE_AGAIN_TICKS;
+        }
         self.dispatch(out);
         self.return_credits(out);
     }
@@ -458,7 +469,7 @@ impl QueueCore {
     /// that wait, whatever a reading says.
     fn is_away(&self, job: JobId) -> bool {
         self.leases.get(job).is_some()
-            || self.in_journal.get(&job).is_some_and(|op| !matches!(op, InJournal::Interference))
+            || matches!(self.in_journal.get(&job), Some(InJournal::Grant { .. } | InJournal::Park))
     }
 
     /// Whether an op of the job is in the journal, or is to be tried again: the next one waits.

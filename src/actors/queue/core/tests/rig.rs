@@ -125,6 +125,7 @@ impl Rig {
             | Effect::TellCancel(..)
             | Effect::Announce(_)
             | Effect::ReturnCredits(..)
+            | Effect::Forget(_)
             | Effect::Told(_)
             | Effect::Wake(_) => {}
         }
