@@ -96,12 +96,14 @@ impl Seeds {
     }
 
     fn shard(&self, owner: ShardEpoch) -> ChildSpec {
-        let (shards, journal) = (self.shards.clone(), self.round.journal.clone());
+        let (shards, journal, tasks) =
+            (self.shards.clone(), self.round.journal.clone(), self.batches.clone());
         let inbox = ChildSpec::new("inbox", "shard", move |context| {
             let args = ShardArgs {
                 owner,
                 shards: shards.clone(),
                 journal: journal.clone(),
+                tasks: tasks.clone(),
                 probe: context.probe.clone(),
             };
             async move { Ok(context.spawn(ShardActor, args).await?.get_cell()) }
