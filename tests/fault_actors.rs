@@ -12,12 +12,14 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 use ganger::config::Config;
+use ganger::domain::JobState;
 use ganger::system::{Node, NodeBuilder};
 use ganger::worker::{JobContext, JobError, Registry};
 use reqwest::Method;
@@ -375,5 +377,61 @@ async fn a_handler_that_panics_harms_its_own_attempt_alone() {
         assert_eq!(job.attempts.len(), 1);
     }
     assert_eq!(rig.actor("node/workers/local").await.unwrap()["restarts"], 0);
+    rig.node.shutdown().await.unwrap();
+}
+
+/// Children over many shards, each of which hears of its parent's end through its inbox alone.
+const CHILDREN: usize = 60;
+/// Few enough that no shard's supervisor gives up, which would have its queues load anew.
+const INBOX_KILLS: usize = 3;
+/// Long enough for the children to be submitted.
+const PARENT_MS: u64 = 1_500;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_killed_while_it_is_read_loses_no_arrival() {
+    let rig = Rig::start(Registry::new()).await;
+    for round in 0..INBOX_KILLS {
+        let parent = json!({"type": "noop", "queue": "parents", "payload": {"durationMs": PARENT_MS}});
+        let parent = rig.submit(&format!("parent-{round}"), parent).await;
+        let children = (0..CHILDREN).map(|child| {
+            let body =
+                json!({"type": "noop", "queue": format!("children-{child}"), "dependencies": [parent]});
+            let (rig, key) = (&rig, format!("child-{round}-{child}"));
+            async move { rig.submit(&key, body).await }
+        });
+        futures_util::future::join_all(children).await;
+        let tree = rig.api.get("/api/v1/supervision?kind=queue_supervisor&limit=1000").await.expect(200);
+        let inboxes: HashSet<String> = (0..CHILDREN)
+            .map(|child| {
+                let name = format!("children-{child}");
+                let queue = find(&tree, &|actor| actor["name"] == name.as_str());
+                queue.expect("the queue of a child runs").replace(&name, "inbox")
+            })
+            .collect();
+
+        let completed = rig.node.platform().shards().queues().get("parents").unwrap();
+        let ended = i64::try_from(round).unwrap() + 1;
+        while completed.view().count(JobState::Completed) < ended {
+            tokio::task::yield_now().await;
+        }
+        for inbox in &inboxes {
+            // Some before, some during and some after their read.
+            tokio::task::yield_now().await;
+            rig.node.platform().directory().kill(inbox).unwrap();
+        }
+        for inbox in &inboxes {
+            wait_for("the inbox is back", SOON, || async {
+                let actor = rig.actor(inbox).await.ok_or(Value::Null)?;
+                let is_back = actor["status"] == "running" && actor["restarts"].as_u64() > Some(round as u64);
+                if is_back { Ok(()) } else { Err(actor) }
+            })
+            .await;
+        }
+    }
+    let dump = rig.completed().await;
+    assert_eq!(dump.jobs.len(), INBOX_KILLS * (CHILDREN + 1));
+    for job in &dump.jobs {
+        once_and_uncharged(job, "completed");
+    }
     rig.node.shutdown().await.unwrap();
 }

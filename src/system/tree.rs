@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -54,6 +55,7 @@ impl Seeds {
         for (lane, (door, receiver)) in self.lanes.iter().enumerate() {
             let (store, door, receiver, tasks) =
                 (self.round.store.clone(), door.clone(), receiver.clone(), self.batches.clone());
+            let turn = Arc::new(Semaphore::new(1));
             spec = spec.child(ChildSpec::new(format!("lane-{lane}"), "lane", move |context| {
                 context.probe.watch_door(&door);
                 context.probe.measure_latency();
@@ -62,6 +64,7 @@ impl Seeds {
                     store: store.clone(),
                     door: receiver.clone(),
                     tasks: tasks.clone(),
+                    turn: turn.clone(),
                     probe: context.probe.clone(),
                 };
                 async move { Ok(context.spawn(LaneActor, args).await?.get_cell()) }
@@ -93,12 +96,14 @@ impl Seeds {
     }
 
     fn shard(&self, owner: ShardEpoch) -> ChildSpec {
-        let (shards, journal) = (self.shards.clone(), self.round.journal.clone());
+        let (shards, journal, tasks) =
+            (self.shards.clone(), self.round.journal.clone(), self.batches.clone());
         let inbox = ChildSpec::new("inbox", "shard", move |context| {
             let args = ShardArgs {
                 owner,
                 shards: shards.clone(),
                 journal: journal.clone(),
+                tasks: tasks.clone(),
                 probe: context.probe.clone(),
             };
             async move { Ok(context.spawn(ShardActor, args).await?.get_cell()) }

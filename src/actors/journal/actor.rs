@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{core::run_batch, messages::Entry};
@@ -31,6 +33,8 @@ pub struct LaneArgs {
     pub door: DoorReceiver<Entry>,
     /// Owns the batches under way, which outlive an incarnation: their ops are answered whatever happens.
     pub tasks: TaskTracker,
+    /// One permit: held by the batch that is being written, whichever incarnation took it.
+    pub turn: Arc<Semaphore>,
     /// Counts.
     pub probe: Arc<Probe>,
 }
@@ -101,8 +105,17 @@ impl LaneState {
         }
         self.is_busy = true;
         let (store, lane, done) = (self.args.store.clone(), self.args.lane, Done(myself.clone()));
+        // A batch of the incarnation before may be under way: this one comes after it, and so do its barriers.
+        // Asked for here and not in the task, so that batches are written in the order in which they were taken.
+        let turn = tokio::task::unconstrained(self.args.turn.clone().acquire_owned());
+        let mut turn = Box::pin(turn);
+        let had = turn.as_mut().now_or_never();
         self.args.tasks.spawn(async move {
             let _done = done;
+            let _turn = match had {
+                Some(had) => had,
+                None => turn.await,
+            };
             run_batch(store, lane, entries).await;
         });
     }

@@ -79,6 +79,14 @@ impl JournalHandle {
         }
     }
 
+    /// Writes an op whose answer must not be missed, and waits for its outcome however long it takes. `None` when
+    /// the op was dropped unanswered: it may have been written.
+    pub async fn ask_until_answered(&self, lane: usize, op: Op) -> Option<Outcome> {
+        let (caller, answer) = oneshot::channel();
+        self.write(lane, op, Some(Reply::Caller(caller)), None);
+        answer.await.ok()
+    }
+
     /// Waits until everything that was sent before is answered, on every lane.
     ///
     /// # Errors

@@ -1,35 +1,22 @@
-//! A shard as an actor: reads its inbox through the journal, and hands out what was in it.
+//! A shard as an actor: has its inbox read, one read at a time.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::{
+    core::Reading,
     handle::{Bell, Shards},
     messages::ShardMessage,
 };
 use crate::{
-    actors::{
-        journal::JournalHandle,
-        queue::messages::{Arrival, QueueOp},
-        runtime::Probe,
-    },
+    actors::{journal::JournalHandle, runtime::Probe},
     domain::ShardEpoch,
-    store::{
-        Op, OpResult,
-        ops::{InboxOp, InboxTaken, LiveEntry},
-    },
 };
-
-/// The most rows of the inbox that one op takes.
-const INBOX_STEP: i64 = 500;
 
 /// What a shard is started with; the same for each incarnation.
 #[derive(Debug, Clone)]
@@ -40,6 +27,8 @@ pub struct ShardArgs {
     pub shards: Shards,
     /// What is written.
     pub journal: JournalHandle,
+    /// Owns the reads under way, which outlive an incarnation: what was taken is handed out whatever happens.
+    pub tasks: TaskTracker,
     /// Counts.
     pub probe: Arc<Probe>,
 }
@@ -55,7 +44,19 @@ pub struct ShardState {
     bell: Arc<Bell>,
     is_reading: bool,
     is_woken: bool,
-    tasks: JoinSet<()>,
+}
+
+/// Tells the shard that a read is over, also when its task panics.
+struct Told {
+    shard: ActorRef<ShardMessage>,
+    is_more: bool,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // The incarnation that asked may be gone; the next one has read for itself.
+        drop(self.shard.cast(ShardMessage::Taken { is_more: self.is_more }));
+    }
 }
 
 impl Actor for ShardActor {
@@ -70,7 +71,7 @@ impl Actor for ShardActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let bell = Arc::new(Bell { rung: AtomicBool::new(false), actor: myself.clone() });
         args.shards.waker.register(args.owner.shard, bell.clone());
-        Ok(ShardState { args, bell, is_reading: false, is_woken: false, tasks: JoinSet::new() })
+        Ok(ShardState { args, bell, is_reading: false, is_woken: false })
     }
 
     async fn post_start(
@@ -107,27 +108,9 @@ impl Actor for ShardActor {
                     state.read(&myself);
                 }
             }
-            ShardMessage::Taken(outcome) => {
+            ShardMessage::Taken { is_more } => {
                 let _timing = probe.time("Taken");
                 state.is_reading = false;
-                while state.tasks.try_join_next().is_some() {}
-                let is_more = match outcome {
-                    Ok(OpResult::Inbox(taken)) => {
-                        let is_more = taken.rows >= INBOX_STEP;
-                        state.hand_out(taken);
-                        is_more
-                    }
-                    Ok(OpResult::FenceLost(shard)) => {
-                        state.args.shards.waker.fence_lost(shard);
-                        false
-                    }
-                    Ok(_) => false,
-                    Err(error) => {
-                        // Upkeep's sweep wakes us again.
-                        tracing::warn!(shard = state.args.owner.shard.0, %error, "inbox not read");
-                        false
-                    }
-                };
                 if is_more || std::mem::take(&mut state.is_woken) {
                     state.read(&myself);
                 }
@@ -140,36 +123,17 @@ impl Actor for ShardActor {
 impl ShardState {
     fn read(&mut self, myself: &ActorRef<ShardMessage>) {
         self.is_reading = true;
-        let (journal, myself) = (self.args.journal.clone(), myself.clone());
-        let op = Op::Inbox(InboxOp { owner: self.args.owner, limit: INBOX_STEP });
-        self.tasks.spawn(async move {
-            let deadline = crate::actors::queue::handle::ASK_DEADLINE;
-            let outcome = journal.ask(journal.idlest(), op, deadline).await;
-            drop(myself.cast(ShardMessage::Taken(outcome)));
+        let reading = Reading {
+            owner: self.args.owner,
+            shards: self.args.shards.clone(),
+            journal: self.args.journal.clone(),
+            tasks: self.args.tasks.clone(),
+        };
+        let told = Told { shard: myself.clone(), is_more: false };
+        self.args.tasks.spawn(async move {
+            // All of it, and not its field alone, which is all that the block would take.
+            let mut told = told;
+            told.is_more = reading.run().await;
         });
-    }
-
-    fn hand_out(&self, taken: InboxTaken) {
-        let mut by_queue: HashMap<String, Vec<(Arrival, LiveEntry)>> = HashMap::new();
-        let born = taken.born.into_iter().map(|entry| (Arrival::Born, entry));
-        let unblocked = taken.unblocked.into_iter().map(|entry| (Arrival::Unblocked, entry));
-        for (arrival, entry) in born.chain(unblocked) {
-            by_queue.entry(entry.queue.clone()).or_default().push((arrival, entry));
-        }
-        for (name, entries) in by_queue {
-            // A queue that is loading, or starts now, reads these jobs with its load, and hears of them
-            // again here: it must not count them twice.
-            match self.args.shards.queue(&name) {
-                Ok(queue) => {
-                    if !queue.tell(QueueOp::Arrived(entries)) {
-                        tracing::warn!(queue.name = name, "no room for arrivals: the queue loads anew");
-                        if let Err(error) = self.args.shards.restart_queue(&queue) {
-                            tracing::error!(queue.name = name, %error, "not restarted");
-                        }
-                    }
-                }
-                Err(error) => tracing::error!(queue.name = name, %error, "a queue was not started"),
-            }
-        }
     }
 }

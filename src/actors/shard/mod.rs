@@ -1,7 +1,8 @@
 //! A shard and its queues: starts them, and brings them what other shards left in its inbox.
 //!
 //! Owns which queues of the shard run. Does not own what they know. The inbox is rows; a wake-up that is
-//! lost delays them until upkeep's sweep, at most a second. Restart policy: permanent, with all queues of
+//! lost delays them until upkeep's sweep, at most a second. A read under way is the node's: it outlives the
+//! actor, since what it took is nowhere else. Restart policy: permanent, with all queues of
 //! the shard below the same supervisor; a restarted shard starts its queues again.
 
 /// The face of the shards.
@@ -10,6 +11,7 @@ pub mod handle;
 pub mod messages;
 
 mod actor;
+mod core;
 mod state;
 
 pub use actor::{ShardActor, ShardArgs};

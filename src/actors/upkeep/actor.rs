@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{messages::UpkeepMessage, state::Round};
 use crate::actors::runtime::Probe;
@@ -30,6 +30,30 @@ pub struct UpkeepState {
     args: UpkeepArgs,
     rounds: u64,
     tasks: JoinSet<()>,
+    sweep: Option<AbortHandle>,
+    maintenance: Option<AbortHandle>,
+}
+
+/// Tells upkeep that the round is over, also when its task panics.
+struct Done(ActorRef<UpkeepMessage>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        drop(self.0.cast(UpkeepMessage::RoundDone));
+    }
+}
+
+impl UpkeepState {
+    /// Sees to it that what goes on beside the rounds does: a sweep that panicked is started again.
+    fn beside(&mut self, number: u64) {
+        let is_over = |task: &Option<AbortHandle>| task.as_ref().is_none_or(AbortHandle::is_finished);
+        if is_over(&self.sweep) {
+            self.sweep = Some(self.tasks.spawn(self.args.round.clone().sweep()));
+        }
+        if Round::is_maintained(number) && is_over(&self.maintenance) {
+            self.maintenance = Some(self.tasks.spawn(self.args.round.clone().maintain()));
+        }
+    }
 }
 
 impl Actor for UpkeepActor {
@@ -42,19 +66,8 @@ impl Actor for UpkeepActor {
         myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut tasks = JoinSet::new();
-        // A sweep that somebody asks for does not wait for the next round.
-        let round = args.round.clone();
-        tasks.spawn(async move {
-            loop {
-                round.waker.sweep_wanted().await;
-                if let Ok(shards) = round.store.inbox_shards().await {
-                    round.waker.wake_all(&shards);
-                }
-            }
-        });
         drop(myself.cast(UpkeepMessage::Tick));
-        Ok(UpkeepState { args, rounds: 0, tasks })
+        Ok(UpkeepState { args, rounds: 0, tasks: JoinSet::new(), sweep: None, maintenance: None })
     }
 
     async fn handle(
@@ -69,14 +82,20 @@ impl Actor for UpkeepActor {
                 let _timing = probe.time("Tick");
                 let (round, number) = (state.args.round.clone(), state.rounds);
                 state.rounds += 1;
+                state.beside(number);
+                let done = Done(myself);
                 state.tasks.spawn(async move {
+                    let _done = done;
                     round.run(number).await;
-                    drop(myself.cast(UpkeepMessage::RoundDone));
                 });
             }
             UpkeepMessage::RoundDone => {
                 let _timing = probe.time("RoundDone");
-                while state.tasks.try_join_next().is_some() {}
+                while let Some(ended) = state.tasks.try_join_next() {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a task of the upkeep did not end well");
+                    }
+                }
                 drop(myself.send_after(TICK, || UpkeepMessage::Tick));
             }
         }

@@ -1,4 +1,4 @@
-//! One round of upkeep.
+//! One round of upkeep, and what goes on beside the rounds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +15,8 @@ const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 const CLOCK_EVERY: u64 = 30;
 /// How often partitions and keys are looked after.
 const MAINTAIN_EVERY: u64 = 600;
+/// How long that may take; what is left is done the next time.
+const MAINTAIN_DEADLINE: Duration = Duration::from_mins(5);
 
 /// What a round works with.
 #[derive(Debug, Clone)]
@@ -55,9 +57,30 @@ impl Round {
             self.clock.adjust(before, at, Clock::local());
         }
         self.waker.wake_all(&self.store.inbox_shards().await?);
-        if number.is_multiple_of(MAINTAIN_EVERY) && number > 0 {
-            self.store.maintain().await?;
-        }
         Ok(())
+    }
+
+    /// Sweeps whenever somebody asks: that does not wait for the next round.
+    pub(super) async fn sweep(self) {
+        loop {
+            self.waker.sweep_wanted().await;
+            if let Ok(shards) = self.store.inbox_shards().await {
+                self.waker.wake_all(&shards);
+            }
+        }
+    }
+
+    /// Whether partitions and keys are looked after in this round.
+    pub(super) fn is_maintained(number: u64) -> bool {
+        number.is_multiple_of(MAINTAIN_EVERY) && number > 0
+    }
+
+    /// Looks after partitions and keys. Apart from the rounds: it may take long, and the heartbeat must not wait.
+    pub(super) async fn maintain(self) {
+        match tokio::time::timeout(MAINTAIN_DEADLINE, self.store.maintain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the store was not maintained"),
+            Err(_) => tracing::warn!("the store was not maintained in time"),
+        }
     }
 }
