@@ -273,6 +273,7 @@ impl QueueState {
             clock: self.args.clock.clone(),
             shard: self.args.handle.shard(),
             queue: self.args.handle.name().clone(),
+            defer_load_max: self.args.config.defer_load_max,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::core::{DEFER_LOAD_MAX, Loaded};
+use super::core::{Loaded, known_to};
 use crate::{
     actors::journal::JournalHandle,
     domain::{Clock, JobState, ShardId, Timestamp},
@@ -22,6 +22,7 @@ pub(super) struct Source {
     pub(super) clock: Arc<Clock>,
     pub(super) shard: ShardId,
     pub(super) queue: Arc<str>,
+    pub(super) defer_load_max: usize,
 }
 
 impl Source {
@@ -79,19 +80,14 @@ impl Source {
         after: Timestamp,
         until: Timestamp,
     ) -> Result<(Timestamp, Vec<(i16, ReadyRow)>), StoreError> {
-        let limit = i64::try_from(DEFER_LOAD_MAX).unwrap_or(i64::MAX);
-        let mut known_to = until;
+        let limit = i64::try_from(self.defer_load_max).unwrap_or(i64::MAX);
+        let mut known = until;
         let mut rows = Vec::new();
         for priority in 0..10_i16 {
             let read = self.store.deferred(self.shard, &self.queue, priority, after, until, limit).await?;
-            if read.len() >= DEFER_LOAD_MAX
-                && let Some(last) = read.last()
-            {
-                // All with this very time may not have been read: what is known ends before it.
-                known_to = known_to.min(Timestamp(last.key.run_at.0 - 1)).max(after);
-            }
+            known = known.min(known_to(&read, self.defer_load_max, until));
             rows.extend(read.into_iter().map(|row| (priority, row)));
         }
-        Ok((known_to, rows))
+        Ok((known, rows))
     }
 }

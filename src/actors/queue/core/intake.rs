@@ -36,12 +36,7 @@ impl QueueCore {
         match effective(entry.state, entry.run_at, now.store) {
             JobState::Queued => self.window(entry.priority).insert(key, kind),
             JobState::Scheduled | JobState::Retrying | JobState::Throttled => {
-                // While a read of the near future is under way, it may have missed this one.
-                let covered = self.horizon.max(self.loading_deferred);
-                self.left_while_loading.remove(&entry.job);
-                if covered.is_some_and(|until| entry.run_at <= until) {
-                    self.deferred.insert(key, (entry.priority, kind, entry.state));
-                }
+                self.defer(key, (entry.priority, kind, entry.state), now);
             }
             JobState::Blocked
             | JobState::Active
@@ -143,73 +138,6 @@ impl QueueCore {
     /// A refill could not be read; the next tick asks again.
     pub fn refill_failed(&mut self, priority: i16) {
         self.window(priority).fail_refill();
-    }
-
-    /// The near future was read, up to `until` (earlier, if a read was cut off by its limit).
-    pub fn deferred_loaded(
-        &mut self,
-        rows: Vec<(i16, ReadyRow)>,
-        until: Timestamp,
-        now: Now,
-        out: &mut Vec<Effect>,
-    ) {
-        self.loading_deferred = None;
-        let left = std::mem::take(&mut self.left_while_loading);
-        self.horizon = Some(until);
-        for (priority, row) in rows {
-            let job = row.key.job;
-            if row.key.run_at > until || self.is_away(job) || left.contains(&job) {
-                continue;
-            }
-            let kind = Self::intern(&mut self.types, &row.kind);
-            self.deferred.entry(row.key).or_insert((priority, kind, row.state));
-        }
-        // Placed while the read was under way, but beyond what the read was cut off at.
-        let _ = self.deferred.split_off(&ReadyKey {
-            run_at: Timestamp(until.0.saturating_add(1)),
-            job: JobId(uuid::Uuid::nil()),
-        });
-        self.become_due(now);
-        self.dispatch(out);
-    }
-
-    /// The near future could not be read; the next tick asks again.
-    pub fn deferred_failed(&mut self) {
-        self.loading_deferred = None;
-        self.left_while_loading.clear();
-        if let Some(horizon) = self.horizon {
-            let _ = self.deferred.split_off(&ReadyKey {
-                run_at: Timestamp(horizon.0.saturating_add(1)),
-                job: JobId(uuid::Uuid::nil()),
-            });
-        } else {
-            self.deferred.clear();
-        }
-    }
-
-    /// Moves what is due from the near future to the ready jobs.
-    pub(super) fn become_due(&mut self, now: Now) {
-        while let Some(entry) = self.deferred.first_entry() {
-            if entry.key().run_at > now.store {
-                break;
-            }
-            let (key, (priority, kind, state)) = entry.remove_entry();
-            self.count(state, -1);
-            self.count(JobState::Queued, 1);
-            self.window(priority).insert(key, kind);
-        }
-    }
-
-    pub(super) fn load_deferred(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let near = now.store.plus_millis(DEFER_HORIZON_MS / 2);
-        if self.loading_deferred.is_some() || self.horizon.is_some_and(|horizon| horizon > near) {
-            return;
-        }
-        // What is due before the first reading is found by the windows: they read up to their now.
-        let after = *self.horizon.get_or_insert(now.store);
-        let until = now.store.plus_millis(DEFER_HORIZON_MS);
-        self.loading_deferred = Some(until);
-        out.push(Effect::LoadDeferred { after, until });
     }
 
     pub(super) fn tell(&self, job: JobId, state: JobState, worker: Option<WorkerId>, out: &mut Vec<Effect>) {

@@ -25,10 +25,6 @@ use crate::{
     },
 };
 
-/// Deferred jobs due within this time are kept in memory; the rest is read when it comes near.
-pub const DEFER_HORIZON_MS: i64 = 60_000;
-/// The most jobs that one read of deferred jobs brings, for one priority.
-pub const DEFER_LOAD_MAX: usize = 2_000;
 /// How many entries are looked at past those whose workers are all busy, so that one type's backlog does
 /// not hide another's idle workers.
 const LOOKAHEAD_MAX: usize = 64;
@@ -159,7 +155,8 @@ pub enum Effect {
         /// At most so many.
         limit: usize,
     },
-    /// Read what becomes due in `(after, until]`, at most [`DEFER_LOAD_MAX`] for each priority.
+    /// Read what becomes due in `(after, until]`, at most so many for each priority as
+    /// [`CoreConfig::defer_load_max`] says.
     LoadDeferred {
         /// From, exclusive.
         after: Timestamp,
@@ -253,6 +250,10 @@ pub struct CoreConfig {
     pub lease_ttl_ms: u64,
     /// The most entries of a priority kept in memory: [`WINDOW_MAX`](super::window::WINDOW_MAX).
     pub window_max: usize,
+    /// The most that one read of deferred jobs brings, for one priority: [`DEFER_LOAD_MAX`].
+    pub defer_load_max: usize,
+    /// The most deferred jobs kept in memory: [`DEFERRED_MAX`].
+    pub deferred_max: usize,
 }
 
 /// A queue's decisions and its hot state.
@@ -261,9 +262,11 @@ pub struct QueueCore {
     config: CoreConfig,
     windows: [Window; 10],
     deferred: BTreeMap<ReadyKey, (i16, Arc<str>, JobState)>,
-    /// What becomes due up to here is in `deferred`.
+    /// What becomes due up to here is in `deferred`; see [`near`].
     horizon: Option<Timestamp>,
     loading_deferred: Option<Timestamp>,
+    /// When the near future is to be read on.
+    load_at: Timestamp,
     /// Jobs that left while the near future was read: the reading may not have seen that.
     left_while_loading: HashSet<JobId>,
     leases: LeaseTable,
@@ -289,6 +292,9 @@ pub struct QueueCore {
 mod dispatch;
 mod ending;
 mod intake;
+mod near;
+
+pub use near::{DEFER_HORIZON_MS, DEFER_LOAD_MAX, DEFERRED_MAX, known_to};
 
 impl QueueCore {
     /// A core without memory; [`load`](Self::load) gives it some.
@@ -300,6 +306,7 @@ impl QueueCore {
             deferred: BTreeMap::new(),
             horizon: None,
             loading_deferred: None,
+            load_at: Timestamp(i64::MIN),
             left_while_loading: HashSet::new(),
             leases: LeaseTable::default(),
             sessions: HashMap::new(),

@@ -12,10 +12,12 @@ use crate::domain::Epoch;
 
 mod rig;
 
-use rig::{Live, Rig, entry, kind_name};
+use rig::{Limits, Rig, kind_name};
 
 const WINDOW: usize = 10;
 const TTL_MS: u64 = 30_000;
+const TINY: Limits = Limits { load: 5, deferred: 8 };
+const WIDE: Limits = Limits { load: DEFER_LOAD_MAX, deferred: DEFERRED_MAX };
 
 /// What the transition sequence may do next.
 #[derive(Debug, Clone)]
@@ -24,6 +26,12 @@ enum Step {
         priority: i16,
         delay_ms: i64,
         kind: u8,
+    },
+    /// Many become due at one instant.
+    Burst {
+        count: usize,
+        priority: i16,
+        delay_ms: i64,
     },
     Session {
         types: Option<Vec<u8>>,
@@ -64,17 +72,19 @@ enum Step {
 struct Random;
 
 impl ReferenceStateMachine for Random {
-    type State = ();
+    type State = Limits;
     type Transition = Step;
 
-    fn init_state() -> BoxedStrategy<()> {
-        Just(()).boxed()
+    fn init_state() -> BoxedStrategy<Limits> {
+        prop::sample::select(&[TINY, WIDE]).boxed()
     }
 
-    fn transitions((): &()) -> BoxedStrategy<Step> {
+    fn transitions(_: &Limits) -> BoxedStrategy<Step> {
         prop_oneof![
             12 => (0..3_i16, prop_oneof![4 => Just(0), 1 => 1..90_000_i64], 0..3_u8)
                 .prop_map(|(priority, delay_ms, kind)| Step::Submit { priority, delay_ms, kind }),
+            2 => (1..12_usize, 0..2_i16, prop::sample::select(&[1_000, 3_000, 20_000, 50_000, 70_000]))
+                .prop_map(|(count, priority, delay_ms)| Step::Burst { count, priority, delay_ms }),
             1 => prop::option::of(prop::collection::vec(0..3_u8, 1..3)).prop_map(|types| Step::Session { types }),
             1 => any::<bool>().prop_map(|charged| Step::SessionEnds { charged }),
             6 => (1..5_usize).prop_map(Step::Credit),
@@ -89,7 +99,9 @@ impl ReferenceStateMachine for Random {
         .boxed()
     }
 
-    fn apply((): (), _: &Step) {}
+    fn apply(limits: Limits, _: &Step) -> Limits {
+        limits
+    }
 }
 
 #[derive(Debug)]
@@ -99,34 +111,16 @@ impl StateMachineTest for CoreTest {
     type SystemUnderTest = Rig;
     type Reference = Random;
 
-    fn init_test((): &()) -> Rig {
-        Rig::new()
+    fn init_test(limits: &Limits) -> Rig {
+        Rig::new(*limits)
     }
 
-    fn apply(mut rig: Rig, (): &(), step: Step) -> Rig {
+    fn apply(mut rig: Rig, _: &Limits, step: Step) -> Rig {
         match step {
             Step::Submit { priority, delay_ms, kind } => {
-                rig.made += 1;
-                // Ids in the order of time, as UUIDv7 are.
-                let job = JobId(Uuid::from_u128(rig.made as u128));
-                let live = Live {
-                    state: if delay_ms > 0 { JobState::Scheduled } else { JobState::Queued },
-                    priority,
-                    run_at: rig.now.store.plus_millis(delay_ms),
-                    kind: kind_name(kind),
-                    gate: None,
-                    fence: Fence(0),
-                    attempt: 0,
-                    deaths: 0,
-                    lease: None,
-                };
-                let entry = entry(job, &live);
-                rig.live.insert(job, live);
-                rig.step(|core, now, out| {
-                    core.made(entry, now, out);
-                    core.dispatch_now(out);
-                });
+                rig.submit(1, priority, delay_ms, kind);
             }
+            Step::Burst { count, priority, delay_ms } => rig.submit(count, priority, delay_ms, 0),
             Step::Session { types } => {
                 let id = SessionId::new();
                 rig.sessions.insert(id);
@@ -193,7 +187,8 @@ impl StateMachineTest for CoreTest {
         rig
     }
 
-    fn check_invariants(rig: &Rig, (): &()) {
+    fn check_invariants(rig: &Rig, limits: &Limits) {
+        assert!(rig.core.deferred.len() <= limits.deferred, "the near future is bounded");
         let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
         assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
         for window in &rig.core.windows {
@@ -212,7 +207,7 @@ impl StateMachineTest for CoreTest {
         }
     }
 
-    fn teardown(mut rig: Rig, (): ()) {
+    fn teardown(mut rig: Rig, _: Limits) {
         rig.drain();
     }
 }
@@ -222,4 +217,28 @@ prop_state_machine! {
 
     #[test]
     fn no_order_of_events_loses_doubles_or_reorders_a_job(sequential 1..200 => CoreTest);
+}
+
+#[test]
+fn more_than_one_read_brings_at_one_instant_all_run() {
+    let mut rig = Rig::new(Limits { load: 5, deferred: DEFERRED_MAX });
+    // Beyond the first reading: only a later one can find them.
+    rig.submit(12, 1, 90_000, 0);
+    rig.submit(3, 1, 95_000, 0);
+    rig.drain();
+    assert_eq!(rig.ended.len(), 15);
+}
+
+#[test]
+fn more_than_memory_keeps_all_run() {
+    let mut rig = Rig::new(Limits { load: 5, deferred: 8 });
+    while !rig.readings.is_empty() {
+        rig.read(0, false);
+    }
+    for delay_ms in 1..40 {
+        rig.submit(1, 1, 20_000 - delay_ms * 10, 0);
+        assert!(rig.core.deferred.len() <= 8, "bounded");
+    }
+    rig.drain();
+    assert_eq!(rig.ended.len(), 39);
 }

@@ -15,6 +15,13 @@ pub(super) struct Live {
     pub(super) lease: Option<(Fence, SessionId, bool)>,
 }
 
+/// How much of the near future is read at once, and kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) load: usize,
+    pub(super) deferred: usize,
+}
+
 #[derive(Debug)]
 pub(super) enum Reading {
     Window { priority: i16, after: Option<ReadyKey>, limit: usize, rows: Vec<ReadyRow> },
@@ -42,7 +49,7 @@ pub(super) fn kind_name(kind: u8) -> String {
 }
 
 impl Rig {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let config = CoreConfig {
             queue: "q".into(),
             owner: ShardEpoch { shard: ShardId(1), epoch: Epoch(3) },
@@ -52,6 +59,8 @@ impl Rig {
             ),
             lease_ttl_ms: TTL_MS,
             window_max: WINDOW,
+            defer_load_max: limits.load,
+            deferred_max: limits.deferred,
         };
         let mut rig = Self {
             core: QueueCore::new(config, 7),
@@ -95,15 +104,7 @@ impl Rig {
                 self.readings.push(Reading::Window { priority, after, limit, rows });
             }
             Effect::LoadDeferred { after, until } => {
-                let rows = self
-                    .live
-                    .iter()
-                    .filter(|(_, live)| {
-                        live.state.is_deferred() && live.lease.is_none() && live.gate.is_none()
-                    })
-                    .filter(|(_, live)| live.run_at > after && live.run_at <= until)
-                    .map(|(job, live)| (live.priority, row(*job, live)))
-                    .collect();
+                let (until, rows) = self.near(after, until);
                 self.readings.push(Reading::Deferred { until, rows });
             }
             Effect::Start(granted, session) => {
@@ -141,6 +142,52 @@ impl Rig {
                     && live.run_at <= self.now.store
             })
             .map(|(job, live)| row(*job, live))
+    }
+
+    /// The near future as `Source::deferred` reads it.
+    fn near(&self, after: Timestamp, until: Timestamp) -> (Timestamp, Vec<(i16, ReadyRow)>) {
+        let limit = self.core.config.defer_load_max;
+        let (mut known, mut rows) = (until, Vec::new());
+        for priority in 0..10_i16 {
+            let mut read: Vec<ReadyRow> = self
+                .live
+                .iter()
+                .filter(|(_, live)| live.priority == priority && live.lease.is_none() && live.gate.is_none())
+                .filter(|(_, live)| live.run_at > after && live.run_at <= until)
+                .map(|(job, live)| row(*job, live))
+                .collect();
+            read.sort_by_key(|row| row.key);
+            read.truncate(limit);
+            known = known.min(known_to(&read, limit, until));
+            rows.extend(read.into_iter().map(|row| (priority, row)));
+        }
+        (known, rows)
+    }
+
+    /// Jobs are made that become due together.
+    pub(super) fn submit(&mut self, count: usize, priority: i16, delay_ms: i64, kind: u8) {
+        for _ in 0..count {
+            self.made += 1;
+            // Ids in the order of time, as UUIDv7 are.
+            let job = JobId(Uuid::from_u128(self.made as u128));
+            let live = Live {
+                state: if delay_ms > 0 { JobState::Scheduled } else { JobState::Queued },
+                priority,
+                run_at: self.now.store.plus_millis(delay_ms),
+                kind: kind_name(kind),
+                gate: None,
+                fence: Fence(0),
+                attempt: 0,
+                deaths: 0,
+                lease: None,
+            };
+            let entry = entry(job, &live);
+            self.live.insert(job, live);
+            self.step(|core, now, out| {
+                core.made(entry, now, out);
+                core.dispatch_now(out);
+            });
+        }
     }
 
     /// What is granted is the first of its priority among those that its worker's type allows, and no
