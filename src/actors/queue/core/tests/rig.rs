@@ -52,7 +52,7 @@ impl Rig {
     pub(super) fn new(limits: Limits) -> Self {
         let config = CoreConfig {
             queue: "q".into(),
-            owner: ShardEpoch { shard: ShardId(1), epoch: Epoch(3) },
+            owner: ShardEpoch { shard: crate::domain::ShardId(1), epoch: Epoch(3) },
             retry: RetryPolicy::exponential(
                 std::time::Duration::from_secs(1),
                 std::time::Duration::from_secs(20),

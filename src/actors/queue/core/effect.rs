@@ -1,0 +1,132 @@
+//! What comes from workers, and what is to be done about it: plain data.
+
+use crate::{
+    domain::{Fence, JobId, JobState, SessionId, ShardId, Timestamp, WorkerId},
+    store::{
+        ops::{AttemptError, EndKind, Granted, ParkOp, UnparkOp},
+        read::ReadyKey,
+    },
+};
+
+/// What a worker says of its attempt.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// It succeeded.
+    Completed(Option<crate::domain::RawJson>),
+    /// It failed.
+    Failed {
+        /// Why.
+        error: AttemptError,
+        /// Whether another attempt may succeed.
+        retryable: bool,
+        /// Not before this many milliseconds, if the worker knows.
+        retry_after_ms: Option<i64>,
+    },
+    /// It gives the job back, for later if a delay is given.
+    Released {
+        /// Why, for the timeline.
+        reason: String,
+        /// For how long.
+        after_ms: Option<i64>,
+    },
+    /// It stopped after a cancel.
+    Canceled,
+}
+
+/// What is to be written for a queue. `tag` names the waiting caller, if there is one.
+#[derive(Debug)]
+pub enum Write {
+    /// Give a lease.
+    Grant {
+        /// The job.
+        job: JobId,
+        /// The least fence.
+        floor: Fence,
+        /// To whom.
+        session: SessionId,
+        /// Its worker.
+        worker: WorkerId,
+    },
+    /// End a lease.
+    End {
+        /// The job.
+        job: JobId,
+        /// Its fence.
+        fence: Fence,
+        /// How.
+        kind: EndKind,
+    },
+    /// Cancel a job.
+    Cancel {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: String,
+    },
+    /// Run a job again.
+    Retry {
+        /// The job.
+        job: JobId,
+    },
+    /// Park jobs.
+    Park(ParkOp),
+    /// Release jobs from a gate.
+    Unpark(UnparkOp),
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write; the caller with this tag is answered by the journal itself.
+    Write(Write, Option<u64>),
+    /// Read on behind a key.
+    Refill {
+        /// The priority.
+        priority: i16,
+        /// Behind it.
+        after: Option<ReadyKey>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Read what becomes due in `(after, until]`, at most so many for each priority as
+    /// [`CoreConfig::defer_load_max`] says.
+    LoadDeferred {
+        /// From, exclusive.
+        after: Timestamp,
+        /// To, inclusive.
+        until: Timestamp,
+    },
+    /// A lease was given: start its actor, which hands the job over.
+    Start(Box<Granted>, SessionId),
+    /// A lease's actor ended unasked: start it again; the job was handed over already.
+    Restart(JobId, Fence, SessionId),
+    /// A lease has ended: stop its actor.
+    Stop(JobId, Fence),
+    /// A running job is to be canceled: tell its worker.
+    TellCancel(JobId, Fence, SessionId),
+    /// The queue has work and no credit of this session.
+    Announce(SessionId),
+    /// Credits that are not needed.
+    ReturnCredits(SessionId, usize),
+    /// This caller is told by another answer.
+    Forget(u64),
+    /// Something happened to a job, for the streams.
+    Told(Happened),
+    /// Other shards have something in their inbox.
+    Wake(Vec<ShardId>),
+    /// Memory and store disagree: drop the memory and load anew.
+    Reload(&'static str),
+}
+
+/// Something that happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// The job.
+    pub job: JobId,
+    /// What.
+    pub kind: crate::domain::EventKind,
+    /// The state after it.
+    pub state: JobState,
+    /// Who ran it.
+    pub worker: Option<WorkerId>,
+}
