@@ -36,7 +36,7 @@ pub struct Config {
     /// The bootstrap admin key. Without it the node listens on loopback only.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
-    /// An origin besides the node's own whose pages may use it, such as https://console.example.com.
+    /// An origin besides the node's own whose pages may use it, such as `https://console.example.com`.
     #[arg(long, env = "DASHBOARD_ORIGIN")]
     pub dashboard_origin: Option<String>,
     /// The node's name; by default one that is kept in DATA_DIR.

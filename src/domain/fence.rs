@@ -2,7 +2,7 @@
 //!
 //! A shard's epoch grows with every owner; a job's fence grows with every lease ever given for it.
 //! Fences carry the epoch in their high bits, so that a restored store, whose epochs are raised by
-//! [`RESTORE_STEP`], never gives a fence again that its lost future gave.
+//! `RESTORE_STEP`, never gives a fence again that its lost future gave.
 
 use std::{fmt, str::FromStr};
 

@@ -1,5 +1,5 @@
 //! Every route of a node, in one place. What each asks of its caller is in
-//! [`RULES`](super::access::RULES).
+//! `access::RULES`.
 
 use axum::{
     Router,

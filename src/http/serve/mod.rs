@@ -1,7 +1,7 @@
 //! Connections: accepted, bounded, and closed when they stall.
 //!
 //! `axum::serve` sets no deadline for a request's head, so a socket that sends nothing would stay for
-//! ever. Here a head has [`HEAD_DEADLINE`] from the connection's first moment, and again after every
+//! ever. Here a head has `HEAD_DEADLINE` from the connection's first moment, and again after every
 //! answer. HTTP/1.1 alone is spoken: telling it from HTTP/2 takes an untimed read first.
 
 mod stall;

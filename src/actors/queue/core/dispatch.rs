@@ -34,7 +34,7 @@ impl QueueCore {
         self.announce(out);
     }
 
-    /// As [`dispatch`](Self::dispatch), after several jobs were taken in.
+    /// As a dispatch, after several jobs were taken in.
     pub fn dispatch_now(&mut self, out: &mut Vec<Effect>) {
         self.dispatch(out);
     }

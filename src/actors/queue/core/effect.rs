@@ -89,7 +89,7 @@ pub enum Effect {
         limit: usize,
     },
     /// Read what becomes due in `(after, until]`, at most so many for each priority as
-    /// [`CoreConfig::defer_load_max`] says.
+    /// [`defer_load_max`](super::CoreConfig::defer_load_max) says.
     LoadDeferred {
         /// From, exclusive.
         after: Timestamp,
