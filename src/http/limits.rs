@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// The most bytes of a body: a payload of 1 MiB, twice over for its escapes.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
+/// The most that is read on of a body that is refused, so that its sender comes to read the answer.
+pub const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// How long that may take.
+pub const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a body may take to arrive: a slow writer must not hold a place among the requests.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a read of the store may take before the caller is told to come back.

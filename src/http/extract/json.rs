@@ -9,7 +9,7 @@
 //! without recursion, so no depth of nesting costs stack.
 
 use axum::{
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
@@ -21,7 +21,7 @@ use serde::{
 use serde_path_to_error::Segment;
 
 use crate::http::{
-    limits::{BODY_BYTES_MAX, BODY_DEADLINE},
+    limits::{BODY_BYTES_MAX, BODY_DEADLINE, DISCARD_BYTES_MAX, DISCARD_DEADLINE},
     problem::ApiError,
 };
 
@@ -99,6 +99,7 @@ async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
         .and_then(|text| text.parse::<usize>().ok())
         .unwrap_or_default();
     if announced > BODY_BYTES_MAX {
+        discard(request.into_body().into_data_stream()).await;
         return Err(too_large());
     }
     let collected = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), announced)).await;
@@ -112,6 +113,22 @@ fn too_large() -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
+/// Takes in and drops what is left of a body that is refused, within bounds: a connection that is closed on a
+/// client that still sends resets it, and the client never reads why.
+async fn discard(mut chunks: BodyDataStream) {
+    let drop_all = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            bytes += chunk.len();
+            if bytes > DISCARD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whether it was all or the time was up: the answer is the same.
+    drop(tokio::time::timeout(DISCARD_DEADLINE, drop_all).await);
+}
+
 async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::with_capacity(announced);
@@ -119,6 +136,7 @@ async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
         let chunk =
             chunk.map_err(|_| ApiError::malformed("body_cut_off", "the body ended before its end"))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            discard(chunks).await;
             return Err(too_large());
         }
         bytes.extend_from_slice(&chunk);
