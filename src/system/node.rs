@@ -184,7 +184,10 @@ impl Node {
         let root = SupervisorHandle::start_root(seeds.tree(&config), &directory).await;
         let root = root.context("the actors did not start")?;
         for row in store.all_queues().await.context("the store's queues")? {
-            shards.queue(&row.name).with_context(|| format!("queue {}", row.name))?;
+            // One queue too many, or one that cannot be started, does not keep the others from serving.
+            if let Err(error) = shards.queue(&row.name) {
+                tracing::error!(queue.name = row.name, %error, "a queue was not started");
+            }
         }
         let platform = Platform::new(PlatformParts {
             clock,

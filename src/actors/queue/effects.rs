@@ -15,7 +15,7 @@ use crate::{
         platform::AskError,
         worker::messages::SessionOp,
     },
-    domain::{Fence, JobId, NewJob, SessionId},
+    domain::{EventKind, Fence, JobId, NewJob, SessionId},
     store::{
         Op, OpResult,
         ops::{CancelOp, EndOp, GrantOp, Granted, RetryOp, SubmitOp, Submitted},
@@ -95,6 +95,9 @@ impl QueueState {
     }
 
     fn tell(&mut self, happened: Happened) {
+        if happened.kind == EventKind::Recovered {
+            crate::metrics::lease_lost();
+        }
         let mut event = StreamEvent::new(happened.kind.name(), self.args.clock.now());
         event.job_id = Some(happened.job);
         event.queue = Some(self.args.handle.name().to_string());
