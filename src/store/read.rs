@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    AttemptRow, BootId, DependencyPolicy, Fence, JobId, JobState, JobView, RawJson, RetryPolicy, SessionId,
-    ShardId, TimelineRow, Timestamp, WorkerId,
+    AttemptRow, BootId, DependencyPolicy, Fence, JobId, JobState, JobView, RetryPolicy, SessionId, ShardId,
+    TimelineRow, Timestamp, WorkerId,
 };
 
 /// Which jobs are listed. All that are given must match.
@@ -255,6 +255,3 @@ pub struct FinishedRow {
     /// The text of its last error.
     pub last_error: Option<String>,
 }
-
-/// A job's result, for those who ask only for it.
-pub type JobResult = Option<RawJson>;

@@ -111,7 +111,6 @@ pub struct WorkerState {
     slots: Slots<QueueKey>,
     running: HashMap<JobId, Running>,
     renewed: Instant,
-    is_stopping: bool,
     /// The handlers: dropped, and with it stopped, when this incarnation ends.
     /// A task answers what found no room at the door.
     tasks: JoinSet<Option<Ended>>,
@@ -183,7 +182,6 @@ impl Actor for WorkerActor {
             facts,
             running: HashMap::new(),
             renewed: Instant::now(),
-            is_stopping: false,
             tasks: JoinSet::new(),
             task_jobs: HashMap::new(),
             args,
@@ -371,8 +369,7 @@ impl WorkerState {
     }
 
     fn look_after(&mut self) {
-        if self.args.stop_handlers.is_cancelled() && !self.is_stopping {
-            self.is_stopping = true;
+        if self.args.stop_handlers.is_cancelled() {
             self.slots.stop_lending();
         }
         let overdue: Vec<_> = self

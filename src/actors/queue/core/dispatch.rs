@@ -157,12 +157,6 @@ impl QueueCore {
         self.granting
     }
 
-    /// Whether the op of `job` in the journal is a grant.
-    #[must_use]
-    pub fn is_granting(&self, job: JobId) -> bool {
-        matches!(self.in_journal.get(&job), Some(InJournal::Grant { .. }))
-    }
-
     /// A job has left its place: a reading under way may still bring it.
     pub(super) fn note_left(&mut self, job: JobId) {
         if self.loading_deferred.is_some() {

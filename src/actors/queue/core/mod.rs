@@ -286,29 +286,10 @@ impl QueueCore {
         self.in_journal.len() + self.bulk_in_journal
     }
 
-    /// Whether nothing is under way or remembered that a reload would have to find again.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.leases.is_empty()
-            && self.in_journal() == 0
-            && self.waiting.is_empty()
-            && self.unended.is_empty()
-            && self.deferred.is_empty()
-            && self.windows.iter().all(Window::is_empty)
-    }
-
     /// Stops or starts giving leases; what runs goes on.
     pub fn set_granting(&mut self, granting: bool, out: &mut Vec<Effect>) {
         self.granting = granting;
         if granting {
-            self.dispatch(out);
-        }
-    }
-
-    /// Stops or starts dispatch by an operator's pause.
-    pub fn set_paused(&mut self, paused: bool, out: &mut Vec<Effect>) {
-        self.paused = paused;
-        if !paused {
             self.dispatch(out);
         }
     }
