@@ -138,6 +138,13 @@ impl ApiError {
         Self::invalid(vec![FieldError::new(pointer, detail)])
     }
 
+    /// 429: a limit is reached; later.
+    pub fn throttled(code: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        error.0.retry_after = Some(retry_after);
+        error
+    }
+
     /// 503: later.
     pub fn unavailable(code: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);

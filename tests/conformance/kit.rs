@@ -215,7 +215,7 @@ impl Kit {
     }
 
     pub(crate) fn cancel_op(&self, queue: &str, job: JobId) -> Op {
-        Op::Cancel(CancelOp { owner: self.owner(queue), job, reason: "asked".into() })
+        Op::Cancel(CancelOp { owner: self.owner(queue), job, reason: "asked".into(), unstarted_only: false })
     }
 
     pub(crate) async fn cancel(&self, queue: &str, job: JobId) -> Canceled {

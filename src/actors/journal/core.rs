@@ -155,6 +155,16 @@ fn weight(op: &Op) -> usize {
             crate::store::ops::EndKind::Completed { result: Some(result) } => result.text().len() + 200,
             _ => 400,
         },
-        Op::Grant(_) | Op::Cancel(_) | Op::Retry(_) | Op::Inbox(_) | Op::Park(_) | Op::Unpark(_) => 200,
+        Op::Update(op) => op.patch.payload.as_ref().map_or(0, |payload| payload.text().len()) + 400,
+        Op::Replay(op) => op.patch.payload.as_ref().map_or(0, |payload| payload.text().len()) + 400,
+        Op::Log(op) => op.lines.iter().map(|line| line.message.len() + 200).sum(),
+        Op::Settings(_) | Op::Audit(_) => 1_000,
+        Op::Grant(_)
+        | Op::Cancel(_)
+        | Op::Retry(_)
+        | Op::Forget(_)
+        | Op::Inbox(_)
+        | Op::Park(_)
+        | Op::Unpark(_) => 200,
     }
 }

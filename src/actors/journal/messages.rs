@@ -60,10 +60,8 @@ pub enum OpKey {
     Grant(JobId),
     /// A lease was to be ended.
     End(JobId),
-    /// A job was to be canceled.
-    Cancel(JobId),
-    /// A job was to be run again.
-    Retry(JobId),
+    /// What an operator wanted of a job was to be done.
+    Interfere(JobId),
     /// Jobs were to be parked behind a gate.
     Park(String, Vec<JobId>),
     /// A gate was to be opened for some.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     actor::{LEASE_SUPERVISORS, QueueState},
-    core::{Effect, Happened, Write},
+    core::{Effect, Happened, Interference, Write},
     messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
 };
 use crate::{
@@ -15,10 +15,12 @@ use crate::{
         platform::AskError,
         worker::messages::SessionOp,
     },
-    domain::{EventKind, Fence, JobId, NewJob, SessionId},
+    domain::{EventKind, Fence, JobId, NewJob, SessionId, ShardEpoch},
     store::{
         Op, OpResult,
-        ops::{CancelOp, EndOp, GrantOp, Granted, RetryOp, SubmitOp, Submitted},
+        ops::{
+            CancelOp, EndOp, ForgetOp, GrantOp, Granted, ReplayOp, RetryOp, SubmitOp, Submitted, UpdateOp,
+        },
     },
 };
 
@@ -125,10 +127,7 @@ impl QueueState {
                 (Op::Grant(op), OpKey::Grant(job))
             }
             Write::End { job, fence, kind } => (Op::End(EndOp { owner, job, fence, kind }), OpKey::End(job)),
-            Write::Cancel { job, reason } => {
-                (Op::Cancel(CancelOp { owner, job, reason }), OpKey::Cancel(job))
-            }
-            Write::Retry { job } => (Op::Retry(RetryOp { owner, job }), OpKey::Retry(job)),
+            Write::Interfere { job, what } => (interference(owner, job, what), OpKey::Interfere(job)),
             Write::Park(op) => {
                 let key = OpKey::Park(op.gate.clone(), op.jobs.clone());
                 (Op::Park(op), key)
@@ -151,13 +150,9 @@ impl QueueState {
     pub(super) fn take_request(&mut self, request: QueueRequest) {
         match request {
             QueueRequest::Submit { job, reply } => self.submit(*job, Reply::Caller(reply)),
-            QueueRequest::Cancel { job, reason, reply } => {
+            QueueRequest::Interfere { job, what, reply } => {
                 let tag = Some(self.tag(Reply::Caller(reply)));
-                self.step(|core, _now, out| core.cancel(job, reason, tag, out));
-            }
-            QueueRequest::Retry { job, reply } => {
-                let tag = Some(self.tag(Reply::Caller(reply)));
-                self.step(|core, _now, out| core.retry(job, tag, out));
+                self.step(|core, _now, out| core.interfere(job, what, tag, out));
             }
         }
     }
@@ -261,16 +256,22 @@ impl QueueState {
             (OpKey::Grant(job), Ok(_)) => self.step(|core, _now, out| core.not_ready(job, out)),
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),
-            (OpKey::Cancel(job), Ok(OpResult::Canceled(done))) => {
+            (OpKey::Interfere(job), Ok(OpResult::Canceled(done))) => {
                 self.step(|core, _now, out| core.canceled(job, &done, out));
             }
-            (OpKey::Retry(job), Ok(OpResult::Retried(done))) => {
+            (OpKey::Interfere(job), Ok(OpResult::Changed(done))) => {
+                self.step(|core, now, out| {
+                    core.changed(job, done, now, out);
+                    core.dispatch_now(out);
+                });
+            }
+            (OpKey::Interfere(job), Ok(OpResult::Retried(done))) => {
                 self.step(|core, now, out| {
                     core.retried(job, done, now, out);
                     core.dispatch_now(out);
                 });
             }
-            (OpKey::Cancel(job) | OpKey::Retry(job), _) => {
+            (OpKey::Interfere(job), _) => {
                 self.step(|core, _now, out| core.interference_failed(job, out));
             }
             (OpKey::Park(gate, jobs), Ok(OpResult::Parked(count))) => {
@@ -479,4 +480,19 @@ impl QueueState {
 
 fn has_ended(actor: &ractor::ActorRef<LeaseMessage>) -> bool {
     actor.get_status() >= ractor::ActorStatus::Stopping
+}
+
+/// The op that does what an operator wants of a job.
+fn interference(owner: ShardEpoch, job: JobId, what: Interference) -> Op {
+    match what {
+        Interference::Cancel { reason, unstarted_only } => {
+            Op::Cancel(CancelOp { owner, job, reason, unstarted_only })
+        }
+        Interference::Retry => Op::Retry(RetryOp { owner, job }),
+        Interference::Update { patch, by } => Op::Update(UpdateOp { owner, job, patch: *patch, by }),
+        Interference::Replay { patch, by } => Op::Replay(ReplayOp { owner, job, patch: *patch, by }),
+        Interference::Forget { dead_letter_only, by } => {
+            Op::Forget(ForgetOp { owner, job, dead_letter_only, by })
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::core::Report;
+use super::core::{Interference, Report};
 use crate::{
     actors::{
         journal::{Outcome, Reply},
@@ -26,19 +26,12 @@ pub enum QueueRequest {
         /// Who waits.
         reply: oneshot::Sender<Outcome>,
     },
-    /// Cancel a job.
-    Cancel {
+    /// Do what an operator wants of a job.
+    Interfere {
         /// The job.
         job: JobId,
-        /// Why.
-        reason: String,
-        /// Who waits.
-        reply: oneshot::Sender<Outcome>,
-    },
-    /// Run a job again now.
-    Retry {
-        /// The job.
-        job: JobId,
+        /// What.
+        what: Interference,
         /// Who waits.
         reply: oneshot::Sender<Outcome>,
     },

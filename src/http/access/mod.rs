@@ -17,6 +17,7 @@ pub use rules::{Capability, Load, Needs, RULES, Rule};
 pub use ticket::Tickets;
 
 use super::problem::ApiError;
+use crate::store::ops::Requester;
 
 /// The hash of a key. Keys are compared by it, in constant time: their lengths do not show either.
 #[derive(Clone, Copy)]
@@ -97,6 +98,13 @@ impl Principal {
     #[must_use]
     pub fn sees_lease_tokens(self) -> bool {
         self.role == Role::Admin
+    }
+
+    /// The caller of this request, for the audit log.
+    #[must_use]
+    pub fn requester(self, reason: Option<String>) -> Requester {
+        let request_id = super::problem::REQUEST_ID.try_with(|id| id.to_string()).unwrap_or_default();
+        Requester { actor: format!("{:?}", self.role).to_lowercase(), request_id, reason }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Submission.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
@@ -22,6 +24,11 @@ use crate::{
         read::IdempotencyRecord,
     },
 };
+
+/// When to try a queue that drains again: an operator has to resume it.
+const DRAINING_RETRY: Duration = Duration::from_secs(30);
+/// When to try a full queue again.
+const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// The job of a submission.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -146,6 +153,14 @@ pub(in crate::http) fn refused(refusal: SubmitRefusal, dependencies: &[String]) 
         SubmitRefusal::KeyMismatch { job, .. } => {
             let detail = format!("the key names job {job}, which has another type, queue or payload");
             ApiError::conflict("idempotency_key_mismatch", detail).with_job(job)
+        }
+        SubmitRefusal::Draining { queue, .. } => {
+            let detail = format!("queue {queue} drains and takes no new jobs until it is resumed");
+            ApiError::unavailable("queue_draining", detail, DRAINING_RETRY)
+        }
+        SubmitRefusal::QueueFull { queue, max_depth, .. } => {
+            let detail = format!("{max_depth} jobs wait in queue {queue}, as many as its maxDepth allows");
+            ApiError::throttled("queue_full", detail, FULL_RETRY)
         }
     }
 }

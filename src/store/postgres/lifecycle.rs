@@ -16,8 +16,10 @@ use super::{
 use crate::{domain::Timestamp, store::StoreError};
 
 /// The schema's versions, oldest first. What was released is never changed.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "store", include_str!("../../../migrations/postgres/0001_store.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "store", include_str!("../../../migrations/postgres/0001_store.sql")),
+    (2, "controls", include_str!("../../../migrations/postgres/0002_controls.sql")),
+];
 
 const NOW: &str = "select clock_timestamp()";
 

@@ -9,7 +9,10 @@ use std::{collections::HashSet, future::Future, pin::Pin, time::Duration};
 use sqlx::SqliteConnection;
 use tokio::time::timeout;
 
-use super::{batch::Batch, cancel, end, error::store_error, gate, grant, inbox, retry, submit, wake, writer};
+use super::{
+    audit, batch::Batch, cancel, end, error::store_error, forget, gate, grant, inbox, log, replay, retry,
+    settings, submit, update, wake, writer,
+};
 use crate::{
     domain::{ShardEpoch, Timestamp},
     store::{CommitError, Op, OpResult, Settled, StoreError, UnknownCommit},
@@ -138,6 +141,12 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
             Op::Inbox(op) => kinds.inboxes.push((index, op)),
             Op::Park(op) => kinds.parks.push((index, op)),
             Op::Unpark(op) => kinds.unparks.push((index, op)),
+            Op::Update(op) => kinds.updates.push((index, op)),
+            Op::Replay(op) => kinds.replays.push((index, op)),
+            Op::Forget(op) => kinds.forgets.push((index, op)),
+            Op::Settings(op) => kinds.settings.push((index, op)),
+            Op::Log(op) => kinds.logs.push((index, op)),
+            Op::Audit(op) => kinds.audits.push((index, op)),
         }
     }
     let mut told = wake::Told::default();
@@ -150,6 +159,12 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
     inbox::run(&mut batch, &kinds.inboxes, &mut results).await?;
     gate::park(&mut batch, &kinds.parks, &mut results).await?;
     gate::unpark(&mut batch, &kinds.unparks, &mut results).await?;
+    update::run(&mut batch, &kinds.updates, &mut results).await?;
+    replay::run(&mut batch, &kinds.replays, &mut results).await?;
+    forget::run(&mut batch, &kinds.forgets, &mut results).await?;
+    settings::run(&mut batch, &kinds.settings, &mut results).await?;
+    log::run(&mut batch, &kinds.logs, &mut results).await?;
+    audit::run(&mut batch, &kinds.audits, &mut results).await?;
     batch.finish().await?;
 
     let unanswered = || OpResult::Refused("the operation was not answered".to_owned());
@@ -166,6 +181,12 @@ struct Kinds<'o> {
     inboxes: Vec<(usize, &'o crate::store::ops::InboxOp)>,
     parks: Vec<(usize, &'o crate::store::ops::ParkOp)>,
     unparks: Vec<(usize, &'o crate::store::ops::UnparkOp)>,
+    updates: Vec<(usize, &'o crate::store::ops::UpdateOp)>,
+    replays: Vec<(usize, &'o crate::store::ops::ReplayOp)>,
+    forgets: Vec<(usize, &'o crate::store::ops::ForgetOp)>,
+    settings: Vec<(usize, &'o crate::store::ops::SettingsOp)>,
+    logs: Vec<(usize, &'o crate::store::ops::LogOp)>,
+    audits: Vec<(usize, &'o crate::store::ops::AuditOp)>,
 }
 
 /// Tells what became of a batch whose commit was not answered.

@@ -36,29 +36,35 @@ use crate::domain::{
 };
 use writer::{Writer, now};
 
+mod audit;
 mod batch;
 mod cancel;
 mod commit;
 mod end;
 mod error;
+mod forget;
 mod gate;
 mod generation;
 mod grant;
 mod graph;
 mod inbox;
 mod jobs;
+mod log;
 mod moves;
 mod ownership;
 mod parts;
 mod queues;
 mod readers;
 mod remove;
+mod replay;
 mod retry;
 mod rows;
 mod schema;
+mod settings;
 mod submit;
 mod submit_plan;
 mod submit_rows;
+mod update;
 mod wake;
 mod writer;
 

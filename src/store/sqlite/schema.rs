@@ -6,7 +6,10 @@ use super::error::store_error;
 use crate::store::StoreError;
 
 /// Each brings a database from the version before to its own, and sets `user_version` itself.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_store.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_store.sql"),
+    include_str!("../../../migrations/sqlite/0002_controls.sql"),
+];
 
 const VERSION: &str = "pragma user_version";
 

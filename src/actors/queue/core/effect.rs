@@ -3,7 +3,7 @@
 use crate::{
     domain::{Fence, JobId, JobState, SessionId, ShardId, Timestamp, WorkerId},
     store::{
-        ops::{AttemptError, EndKind, Granted, ParkOp, UnparkOp},
+        ops::{AttemptError, EndKind, Granted, JobPatch, ParkOp, ReplayPatch, Requester, UnparkOp},
         read::ReadyKey,
     },
 };
@@ -33,6 +33,41 @@ pub enum Report {
     Canceled,
 }
 
+/// What an operator wants of one job.
+#[derive(Debug, Clone)]
+pub enum Interference {
+    /// Cancel it.
+    Cancel {
+        /// Why.
+        reason: String,
+        /// Only if it has never been leased.
+        unstarted_only: bool,
+    },
+    /// Run it again now.
+    Retry,
+    /// Change it while it waits.
+    Update {
+        /// What.
+        patch: Box<JobPatch>,
+        /// Who asks.
+        by: Requester,
+    },
+    /// Run it again from the dead letters.
+    Replay {
+        /// What is different.
+        patch: Box<ReplayPatch>,
+        /// Who asks.
+        by: Requester,
+    },
+    /// Forget it.
+    Forget {
+        /// Only when it is a dead letter.
+        dead_letter_only: bool,
+        /// Who asks.
+        by: Requester,
+    },
+}
+
 /// What is to be written for a queue. `tag` names the waiting caller, if there is one.
 #[derive(Debug)]
 pub enum Write {
@@ -56,17 +91,12 @@ pub enum Write {
         /// How.
         kind: EndKind,
     },
-    /// Cancel a job.
-    Cancel {
+    /// Do what an operator wants of a job.
+    Interfere {
         /// The job.
         job: JobId,
-        /// Why.
-        reason: String,
-    },
-    /// Run a job again.
-    Retry {
-        /// The job.
-        job: JobId,
+        /// What.
+        what: Interference,
     },
     /// Park jobs.
     Park(ParkOp),

@@ -1,4 +1,4 @@
-//! How leases end, and how operators interfere.
+//! How leases end.
 
 use super::*;
 
@@ -42,10 +42,7 @@ impl QueueCore {
         let waiting = self.waiting.entry(job).or_default();
         let same = waiting.iter_mut().find_map(|waiting| match waiting {
             Waiting::Report { fence: known, tag, .. } if *known == fence => Some(tag),
-            Waiting::Report { .. }
-            | Waiting::Cancel { .. }
-            | Waiting::Retry { .. }
-            | Waiting::SessionEnded { .. } => None,
+            Waiting::Report { .. } | Waiting::Interfere { .. } | Waiting::SessionEnded { .. } => None,
         });
         match same {
             Some(known) => out.extend(std::mem::replace(known, tag).map(Effect::Forget)),
@@ -186,109 +183,6 @@ impl QueueCore {
         if let Some(InJournal::End { fence, kind }) = self.in_journal.remove(&job) {
             self.unended.push(job);
             self.unended_ops.insert(job, (fence, kind, tag));
-        }
-    }
-
-    /// Cancels a job.
-    pub fn cancel(&mut self, job: JobId, reason: String, tag: Option<u64>, out: &mut Vec<Effect>) {
-        if self.is_busy(job) {
-            self.waiting.entry(job).or_default().push_back(Waiting::Cancel { reason, tag });
-            return;
-        }
-        self.in_journal.insert(job, InJournal::Interference);
-        out.push(Effect::Write(Write::Cancel { job, reason }, tag));
-    }
-
-    /// A cancel was written, or found nothing to do.
-    pub fn canceled(&mut self, job: JobId, done: &Canceled, out: &mut Vec<Effect>) {
-        self.in_journal.remove(&job);
-        match done {
-            Canceled::Done { from, wakes } => {
-                let from = self.forget_place(job).unwrap_or(*from);
-                self.count(from, -1);
-                self.count(JobState::Canceled, 1);
-                self.tell(job, JobState::Canceled, None, out);
-                if !wakes.is_empty() {
-                    out.push(Effect::Wake(wakes.clone()));
-                }
-            }
-            Canceled::Requested | Canceled::AlreadyRequested => {
-                if let Some(lease) = self.leases.get_mut(job) {
-                    lease.cancel_requested = true;
-                    out.push(Effect::TellCancel(job, lease.fence, lease.session));
-                    let worker = Some(lease.worker.clone());
-                    let kind = crate::domain::EventKind::CancelRequested;
-                    out.push(Effect::Told(Happened { job, kind, state: JobState::Active, worker }));
-                }
-            }
-            Canceled::Conflict(_) | Canceled::NotFound => {}
-        }
-        self.next_waiting(job, out);
-    }
-
-    /// Runs a job again now.
-    pub fn retry(&mut self, job: JobId, tag: Option<u64>, out: &mut Vec<Effect>) {
-        if self.is_busy(job) {
-            self.waiting.entry(job).or_default().push_back(Waiting::Retry { tag });
-            return;
-        }
-        self.in_journal.insert(job, InJournal::Interference);
-        out.push(Effect::Write(Write::Retry { job }, tag));
-    }
-
-    /// A retry was written, or found nothing to do.
-    pub fn retried(&mut self, job: JobId, done: Retried, now: Now, out: &mut Vec<Effect>) {
-        self.in_journal.remove(&job);
-        if let Retried::Done { entry, from, wakes } = done {
-            let from = self.forget_place(job).unwrap_or(from);
-            self.count(from, -1);
-            self.count(JobState::Queued, 1);
-            let kind = crate::domain::EventKind::Retried;
-            out.push(Effect::Told(Happened { job, kind, state: JobState::Queued, worker: None }));
-            self.place(entry, now);
-            if !wakes.is_empty() {
-                out.push(Effect::Wake(wakes));
-            }
-        }
-        self.next_waiting(job, out);
-    }
-
-    /// A cancel or retry could not be written; its caller has been told.
-    pub fn interference_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
-        self.in_journal.remove(&job);
-        self.next_waiting(job, out);
-    }
-
-    /// Takes a waiting job out of memory; the state it was counted under.
-    fn forget_place(&mut self, job: JobId) -> Option<JobState> {
-        self.note_left(job);
-        if self.windows.iter_mut().any(|window| window.remove_job(job)) {
-            return Some(JobState::Queued);
-        }
-        let Some(key) = self.deferred.keys().find(|key| key.job == job).copied() else {
-            // It was not in memory: whether it was counted as due is not known.
-            self.is_count_doubtful = true;
-            return None;
-        };
-        self.deferred.remove(&key).map(|(_, _, state)| state)
-    }
-
-    /// What waited for the job's op in the journal gets its turn.
-    pub(super) fn next_waiting(&mut self, job: JobId, out: &mut Vec<Effect>) {
-        while !self.is_busy(job) {
-            let Some(waiting) = self.waiting.get_mut(&job) else { break };
-            let Some(next) = waiting.pop_front() else {
-                self.waiting.remove(&job);
-                break;
-            };
-            match next {
-                Waiting::Report { session, fence, report, tag } => {
-                    self.report(session, job, fence, report, tag, out);
-                }
-                Waiting::Cancel { reason, tag } => self.cancel(job, reason, tag, out),
-                Waiting::Retry { tag } => self.retry(job, tag, out),
-                Waiting::SessionEnded { fence, charged } => self.session_ended(job, fence, charged, out),
-            }
         }
     }
 }

@@ -157,6 +157,6 @@ impl QueueCore {
 }
 
 /// The state as it is shown: a deferred job whose time has come is queued.
-fn effective(state: JobState, run_at: Timestamp, now: Timestamp) -> JobState {
+pub(super) fn effective(state: JobState, run_at: Timestamp, now: Timestamp) -> JobState {
     if state.is_deferred() && run_at <= now { JobState::Queued } else { state }
 }

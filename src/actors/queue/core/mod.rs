@@ -20,7 +20,9 @@ use super::{
 use crate::{
     domain::{Fence, JobId, JobState, RetryPolicy, SessionId, ShardEpoch, Timestamp, WorkerId},
     store::{
-        ops::{AttemptError, Canceled, EndKind, Ended, Granted, LiveEntry, ParkOp, Retried, UnparkOp},
+        ops::{
+            AttemptError, Canceled, Changed, EndKind, Ended, Granted, LiveEntry, ParkOp, Retried, UnparkOp,
+        },
         read::{LeaseRow, ReadyKey, ReadyRow},
     },
 };
@@ -87,7 +89,7 @@ enum InJournal {
         fence: Fence,
         kind: EndKind,
     },
-    /// A cancel or retry: the job keeps its place in memory until it is known what that did.
+    /// What an operator wants of it: the job keeps its place in memory until it is known what that did.
     Interference,
     /// It was taken out of memory to be put behind a gate.
     Park,
@@ -96,8 +98,7 @@ enum InJournal {
 #[derive(Debug)]
 enum Waiting {
     Report { session: SessionId, fence: Fence, report: Report, tag: Option<u64> },
-    Cancel { reason: String, tag: Option<u64> },
-    Retry { tag: Option<u64> },
+    Interfere { what: Interference, tag: Option<u64> },
     SessionEnded { fence: Fence, charged: bool },
 }
 
@@ -170,11 +171,12 @@ mod dispatch;
 mod effect;
 mod ending;
 mod intake;
+mod interfere;
 mod near;
 
 pub use near::{DEFER_HORIZON_MS, DEFER_LOAD_MAX, DEFERRED_MAX, known_to};
 
-pub use effect::{Effect, Happened, Report, Write};
+pub use effect::{Effect, Happened, Interference, Report, Write};
 
 impl QueueCore {
     /// A core without memory; [`load`](Self::load) gives it some.

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::{
     super::{error::store_error, rows::Columns},
+    audit,
     effects::Effects,
-    end, gate, grant, held, inbox,
+    end, forget, gate, grant, held, inbox,
     keys::{self, Keys},
     lane::LaneConnection,
-    operator, returned, submit,
+    log, operator, replay, returned, settings, submit, update,
 };
 use crate::{
     domain::{ShardEpoch, Timestamp},
@@ -102,6 +103,12 @@ pub(super) async fn run(
     inbox::run(&mut batch, &sorted.inboxes, &mut results).await?;
     gate::park(&mut batch, &sorted.parks, &mut results).await?;
     gate::unpark(&mut batch, &sorted.unparks, &mut results).await?;
+    update::run(&mut batch, &sorted.updates, &mut results).await?;
+    replay::run(&mut batch, &sorted.replays, &mut results).await?;
+    forget::run(&mut batch, &sorted.forgets, &mut results).await?;
+    settings::run(&mut batch, &sorted.settings, &mut results).await?;
+    log::run(&mut batch, &sorted.logs, &mut results).await?;
+    audit::run(&mut batch, &sorted.audits, &mut results).await?;
     // Behind every delete of a live row, in statements of their own: an edge committed while a delete
     // waited for its lock is in the snapshot of a later statement only.
     super::dependents::run(&mut batch, &mut results).await?;
@@ -154,6 +161,12 @@ struct Sorted<'a> {
     inboxes: Placed<'a, crate::store::ops::InboxOp>,
     parks: Placed<'a, crate::store::ops::ParkOp>,
     unparks: Placed<'a, crate::store::ops::UnparkOp>,
+    updates: Placed<'a, crate::store::ops::UpdateOp>,
+    replays: Placed<'a, crate::store::ops::ReplayOp>,
+    forgets: Placed<'a, crate::store::ops::ForgetOp>,
+    settings: Placed<'a, crate::store::ops::SettingsOp>,
+    logs: Placed<'a, crate::store::ops::LogOp>,
+    audits: Placed<'a, crate::store::ops::AuditOp>,
 }
 
 fn sort<'a>(ops: &[&'a Op], owned: &HashSet<ShardEpoch>, results: &mut Results) -> Sorted<'a> {
@@ -173,6 +186,12 @@ fn sort<'a>(ops: &[&'a Op], owned: &HashSet<ShardEpoch>, results: &mut Results) 
             Op::Inbox(op) => sorted.inboxes.push((place, op)),
             Op::Park(op) => sorted.parks.push((place, op)),
             Op::Unpark(op) => sorted.unparks.push((place, op)),
+            Op::Update(op) => sorted.updates.push((place, op)),
+            Op::Replay(op) => sorted.replays.push((place, op)),
+            Op::Forget(op) => sorted.forgets.push((place, op)),
+            Op::Settings(op) => sorted.settings.push((place, op)),
+            Op::Log(op) => sorted.logs.push((place, op)),
+            Op::Audit(op) => sorted.audits.push((place, op)),
         }
     }
     sorted.grants.sort_unstable_by_key(|(_, op)| op.job);

@@ -9,19 +9,25 @@
 //! transaction. A connection that ends while COMMIT is on its way leaves the outcome open: `settle` reads
 //! the batch's mark, which the transaction wrote together with everything else.
 
+mod audit;
 mod batch;
 mod dependents;
 mod effects;
 mod end;
+mod forget;
 mod gate;
 mod grant;
 mod held;
 mod inbox;
 mod keys;
 mod lane;
+mod log;
 mod operator;
+mod replay;
 mod returned;
+mod settings;
 mod submit;
+mod update;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -51,19 +57,25 @@ const CONFLICTS_MAX: u32 = 8;
 /// Statements by name, for the test that prepares each.
 pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
     [
+        audit::STATEMENTS,
         batch::STATEMENTS,
         dependents::STATEMENTS,
         effects::STATEMENTS,
         end::STATEMENTS,
+        forget::STATEMENTS,
         gate::STATEMENTS,
         grant::STATEMENTS,
         held::STATEMENTS,
         inbox::STATEMENTS,
         keys::STATEMENTS,
         lane::STATEMENTS,
+        log::STATEMENTS,
         operator::STATEMENTS,
+        replay::STATEMENTS,
         returned::STATEMENTS,
+        settings::STATEMENTS,
         submit::STATEMENTS,
+        update::STATEMENTS,
     ]
     .concat()
 }

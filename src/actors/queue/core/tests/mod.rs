@@ -172,11 +172,14 @@ impl StateMachineTest for CoreTest {
             }
             Step::Cancel { nth } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };
-                rig.step(|core, _, out| core.cancel(job, "asked".into(), None, out));
+                rig.step(|core, _, out| {
+                    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false };
+                    core.interfere(job, what, None, out);
+                });
             }
             Step::Retry { nth } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };
-                rig.step(|core, _, out| core.retry(job, None, out));
+                rig.step(|core, _, out| core.interfere(job, Interference::Retry, None, out));
             }
             Step::Time { ms } => rig.pass(ms),
             Step::LeaseActorDies { nth } => {
@@ -197,10 +200,7 @@ impl StateMachineTest for CoreTest {
         let mut jobs = HashSet::new();
         for write in &rig.writes {
             let job = match write {
-                Write::Grant { job, .. }
-                | Write::End { job, .. }
-                | Write::Cancel { job, .. }
-                | Write::Retry { job } => *job,
+                Write::Grant { job, .. } | Write::End { job, .. } | Write::Interfere { job, .. } => *job,
                 Write::Park(_) | Write::Unpark(_) => continue,
             };
             assert!(jobs.insert(job), "{job} has two ops in the journal");

@@ -240,7 +240,7 @@ impl Rig {
                 }
                 self.step(|core, now, out| core.ended(job, ended, now, out));
             }
-            Write::Cancel { job, .. } => {
+            Write::Interfere { job, what: Interference::Cancel { .. } } => {
                 if fails {
                     self.step(|core, _, out| core.interference_failed(job, out));
                     return;
@@ -270,7 +270,8 @@ impl Rig {
                 };
                 self.step(|core, _, out| core.canceled(job, &done, out));
             }
-            Write::Retry { job } => {
+            // Changes, replays and removals have no model here yet: they find nothing to do.
+            Write::Interfere { job, what: Interference::Retry } => {
                 if fails {
                     self.step(|core, _, out| core.interference_failed(job, out));
                     return;
@@ -281,6 +282,7 @@ impl Rig {
                     core.dispatch_now(out);
                 });
             }
+            Write::Interfere { job, .. } => self.step(|core, _, out| core.interference_failed(job, out)),
             Write::Park(op) => {
                 // A failed park drops the memory, which this rig does not model.
                 let mut count = 0;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     console::HubHandle,
     journal::{JournalHandle, Outcome},
-    queue::{handle::ASK_DEADLINE, messages::QueueRequest},
+    queue::{core::Interference, handle::ASK_DEADLINE, messages::QueueRequest},
     runtime::{Directory, OperatorError, Page, SupervisionNode},
     shard::Shards,
     upkeep::StoreHealth,
@@ -219,10 +219,11 @@ impl Platform {
     /// # Errors
     /// The node's; after `TimedOut` it may have been canceled.
     pub async fn cancel(&self, id: JobId, reason: String) -> Result<Canceled, AskError> {
-        let Some(queue) = self.queue_of(id).await? else { return Ok(Canceled::NotFound) };
-        match queue.ask(|reply| QueueRequest::Cancel { job: id, reason, reply }).await? {
-            OpResult::Canceled(done) => Ok(done),
-            _ => Err(AskError::TimedOut),
+        let what = Interference::Cancel { reason, unstarted_only: false };
+        match self.interfere(id, what).await? {
+            Some(OpResult::Canceled(done)) => Ok(done),
+            Some(_) => Err(AskError::TimedOut),
+            None => Ok(Canceled::NotFound),
         }
     }
 
@@ -231,11 +232,17 @@ impl Platform {
     /// # Errors
     /// The node's; after `TimedOut` it may have been done.
     pub async fn retry(&self, id: JobId) -> Result<Retried, AskError> {
-        let Some(queue) = self.queue_of(id).await? else { return Ok(Retried::NotFound) };
-        match queue.ask(|reply| QueueRequest::Retry { job: id, reply }).await? {
-            OpResult::Retried(done) => Ok(done),
-            _ => Err(AskError::TimedOut),
+        match self.interfere(id, Interference::Retry).await? {
+            Some(OpResult::Retried(done)) => Ok(done),
+            Some(_) => Err(AskError::TimedOut),
+            None => Ok(Retried::NotFound),
         }
+    }
+
+    /// Has the job's queue do something to it; `None` for an unknown job.
+    async fn interfere(&self, id: JobId, what: Interference) -> Result<Option<OpResult>, AskError> {
+        let Some(queue) = self.queue_of(id).await? else { return Ok(None) };
+        queue.ask(|reply| QueueRequest::Interfere { job: id, what, reply }).await.map(Some)
     }
 
     async fn queue_of(&self, id: JobId) -> Result<Option<super::queue::handle::QueueHandle>, AskError> {

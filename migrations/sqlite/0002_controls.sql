@@ -1,0 +1,64 @@
+-- Operators' controls: changes of waiting jobs, expiry, dead-letter groups, log lines, the audit log, bulk operations.
+
+-- A job that has not started by then is canceled.
+alter table job_live add column expires_at integer;
+create index job_live_expires on job_live (shard, queue, expires_at)
+    where expires_at is not null and last_started_at is null;
+
+-- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
+alter table dead_letter add column fingerprint text not null default '';
+alter table dead_letter add column error_type text not null default '';
+alter table dead_letter add column kind text not null default '';
+alter table dead_letter add column tenant text not null default '';
+create index dead_letter_newest on dead_letter (failed_at, job_id);
+create index dead_letter_group on dead_letter (fingerprint, failed_at);
+
+-- What running jobs said, bounded for each attempt; seq is dense from 1 over a job's life.
+create table job_log (
+    job_id blob not null check (length(job_id) = 16),
+    seq integer not null check (seq > 0),
+    at integer not null,
+    fence integer not null,
+    attempt integer not null,
+    -- 0 trace 1 debug 2 info 3 warn 4 error.
+    level integer not null,
+    message text not null,
+    fields text,
+    primary key (job_id, seq)
+) strict, without rowid;
+
+-- Who changed what; written in the transaction of the change.
+create table audit (
+    id blob not null primary key check (length(id) = 16),
+    at integer not null,
+    actor text not null,
+    action text not null,
+    object_type text not null,
+    object_id text not null,
+    request_id text not null,
+    reason text,
+    before text,
+    after text
+) strict, without rowid;
+create index audit_object on audit (object_type, object_id, id);
+
+-- Bulk operations; one that was under way when its node ended goes on from its cursor.
+create table operation (
+    id blob not null primary key check (length(id) = 16),
+    action text not null,
+    state text not null,
+    request text not null,
+    actor text not null,
+    -- The newest job id when it began: what came later is not its business.
+    bound blob not null,
+    cursor blob,
+    matched integer not null default 0,
+    changed integer not null default 0,
+    skipped integer not null default 0,
+    started_at integer not null,
+    finished_at integer,
+    reason text
+) strict, without rowid;
+create index operation_running on operation (id) where finished_at is null;
+
+pragma user_version = 2;

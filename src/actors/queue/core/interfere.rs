@@ -1,0 +1,118 @@
+//! How operators interfere.
+
+use super::{intake::effective, *};
+
+impl QueueCore {
+    /// Does what an operator wants of a job, when no other op of it is under way.
+    pub fn interfere(&mut self, job: JobId, what: Interference, tag: Option<u64>, out: &mut Vec<Effect>) {
+        if self.is_busy(job) {
+            self.waiting.entry(job).or_default().push_back(Waiting::Interfere { what, tag });
+            return;
+        }
+        self.in_journal.insert(job, InJournal::Interference);
+        out.push(Effect::Write(Write::Interfere { job, what }, tag));
+    }
+
+    /// A cancel was written, or found nothing to do.
+    pub fn canceled(&mut self, job: JobId, done: &Canceled, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        match done {
+            Canceled::Done { from, wakes } => {
+                let from = self.forget_place(job).unwrap_or(*from);
+                self.count(from, -1);
+                self.count(JobState::Canceled, 1);
+                self.tell(job, JobState::Canceled, None, out);
+                if !wakes.is_empty() {
+                    out.push(Effect::Wake(wakes.clone()));
+                }
+            }
+            Canceled::Requested | Canceled::AlreadyRequested => {
+                if let Some(lease) = self.leases.get_mut(job) {
+                    lease.cancel_requested = true;
+                    out.push(Effect::TellCancel(job, lease.fence, lease.session));
+                    let worker = Some(lease.worker.clone());
+                    let kind = crate::domain::EventKind::CancelRequested;
+                    out.push(Effect::Told(Happened { job, kind, state: JobState::Active, worker }));
+                }
+            }
+            Canceled::Conflict(_) | Canceled::NotFound => {}
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// A retry was written, or found nothing to do.
+    pub fn retried(&mut self, job: JobId, done: Retried, now: Now, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        if let Retried::Done { entry, from, wakes } = done {
+            let from = self.forget_place(job).unwrap_or(from);
+            self.count(from, -1);
+            self.count(JobState::Queued, 1);
+            let kind = crate::domain::EventKind::Retried;
+            out.push(Effect::Told(Happened { job, kind, state: JobState::Queued, worker: None }));
+            self.place(entry, now);
+            if !wakes.is_empty() {
+                out.push(Effect::Wake(wakes));
+            }
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// A change, replay or removal was written, or found nothing to do.
+    pub fn changed(&mut self, job: JobId, done: Changed, now: Now, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        if let Changed::Done(done) = done {
+            let from = self.forget_place(job).unwrap_or(done.from);
+            self.count(from, -1);
+            if let Some(entry) = done.entry {
+                let state = effective(entry.state, entry.run_at, now.store);
+                self.count(state, 1);
+                if let Some(kind) = done.kind {
+                    out.push(Effect::Told(Happened { job, kind, state, worker: None }));
+                }
+                self.place(entry, now);
+            }
+            if !done.wakes.is_empty() {
+                out.push(Effect::Wake(done.wakes));
+            }
+        }
+        self.next_waiting(job, out);
+    }
+
+    /// It could not be written; its caller has been told.
+    pub fn interference_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        self.in_journal.remove(&job);
+        self.next_waiting(job, out);
+    }
+
+    /// Takes a waiting job out of memory; the state it was counted under.
+    fn forget_place(&mut self, job: JobId) -> Option<JobState> {
+        self.note_left(job);
+        if self.windows.iter_mut().any(|window| window.remove_job(job)) {
+            return Some(JobState::Queued);
+        }
+        let Some(key) = self.deferred.keys().find(|key| key.job == job).copied() else {
+            // It was not in memory: whether it was counted as due is not known.
+            self.is_count_doubtful = true;
+            return None;
+        };
+        self.deferred.remove(&key).map(|(_, _, state)| state)
+    }
+
+    /// What waited for the job's op in the journal gets its turn.
+    pub(super) fn next_waiting(&mut self, job: JobId, out: &mut Vec<Effect>) {
+        while !self.is_busy(job) {
+            let Some(waiting) = self.waiting.get_mut(&job) else { break };
+            let Some(next) = waiting.pop_front() else {
+                self.waiting.remove(&job);
+                break;
+            };
+            match next {
+                Waiting::Report { session, fence, report, tag } => {
+                    self.report(session, job, fence, report, tag, out);
+                }
+                Waiting::Interfere { what, tag } => self.interfere(job, what, tag, out),
+                Waiting::SessionEnded { fence, charged } => self.session_ended(job, fence, charged, out),
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Dead letters that run again.
+
+use super::batch::{Batch, Placed, Results};
+use crate::store::{
+    StoreError,
+    ops::{OpResult, ReplayOp},
+};
+
+pub(super) const STATEMENTS: &[(&str, &str)] = &[];
+
+pub(super) async fn run(
+    _batch: &mut Batch<'_>,
+    ops: &Placed<'_, ReplayOp>,
+    results: &mut Results,
+) -> Result<(), StoreError> {
+    for (place, _) in ops {
+        results.set(*place, OpResult::Refused("not available yet".into()));
+    }
+    Ok(())
+}

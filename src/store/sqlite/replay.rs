@@ -1,0 +1,21 @@
+//! Dead letters that run again.
+
+use super::batch::Batch;
+use crate::store::{
+    StoreError,
+    ops::{OpResult, ReplayOp},
+};
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[(&str, &str)] = &[];
+
+pub(super) async fn run(
+    _batch: &mut Batch<'_>,
+    ops: &[(usize, &ReplayOp)],
+    results: &mut [Option<OpResult>],
+) -> Result<(), StoreError> {
+    for (index, _) in ops {
+        results[*index] = Some(OpResult::Refused("not available yet".into()));
+    }
+    Ok(())
+}
