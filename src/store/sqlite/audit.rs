@@ -1,21 +1,11 @@
-//! Rows of the audit log.
+//! Rows of the audit log that stand alone; the others are written by the change they belong to.
 
 use super::batch::Batch;
-use crate::store::{
-    StoreError,
-    ops::{AuditOp, OpResult},
-};
+use crate::store::ops::{AuditOp, OpResult};
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] = &[];
-
-pub(super) async fn run(
-    _batch: &mut Batch<'_>,
-    ops: &[(usize, &AuditOp)],
-    results: &mut [Option<OpResult>],
-) -> Result<(), StoreError> {
-    for (index, _) in ops {
-        results[*index] = Some(OpResult::Refused("not available yet".into()));
+pub(super) fn run(batch: &mut Batch<'_>, ops: &[(usize, &AuditOp)], results: &mut [Option<OpResult>]) {
+    for (index, op) in ops {
+        batch.audit(op);
+        results[*index] = Some(OpResult::Audited);
     }
-    Ok(())
 }

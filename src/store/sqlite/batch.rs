@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
+use uuid::Uuid;
+
 use super::{error::store_error, rows::Rows};
 use crate::{
-    domain::{AttemptRow, EventKind, Fence, JobId, JobState, ShardEpoch, ShardId, TimelineRow, Timestamp},
-    store::StoreError,
+    domain::{
+        AttemptRow, EventKind, Fence, JobId, JobState, RawJson, ShardEpoch, ShardId, TimelineRow, Timestamp,
+    },
+    store::{StoreError, ops::AuditOp},
 };
 
 const EPOCHS: &str = "
@@ -28,6 +32,12 @@ const EVENTS: &str = "
 const ATTEMPTS: &str = "
     insert into attempt (job_id, fence, attempt, worker, status, error_type, error_message, stack_trace,
                          started_at, finished_at)
+    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9
+    from jsonb_each(?1)";
+
+const AUDITS: &str = "
+    insert into audit (id, at, actor, action, object_type, object_id, request_id, reason, before, after)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
            value ->> 6, value ->> 7, value ->> 8, value ->> 9
     from jsonb_each(?1)";
@@ -50,8 +60,13 @@ const COUNTERS: &str = "
         canceled = canceled + excluded.canceled";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] =
-    &[("epochs", EPOCHS), ("events", EVENTS), ("attempts", ATTEMPTS), ("counters", COUNTERS)];
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("epochs", EPOCHS),
+    ("events", EVENTS),
+    ("attempts", ATTEMPTS),
+    ("audits", AUDITS),
+    ("counters", COUNTERS),
+];
 
 /// One transaction at work.
 pub(super) struct Batch<'c> {
@@ -62,6 +77,7 @@ pub(super) struct Batch<'c> {
     counts: BTreeMap<(ShardId, String), [i64; 9]>,
     events: Rows,
     attempts: Rows,
+    audits: Rows,
 }
 
 /// Who ran an attempt, for a timeline row.
@@ -74,7 +90,14 @@ pub(super) struct Who<'a> {
 
 impl<'c> Batch<'c> {
     pub(super) fn new(conn: &'c mut SqliteConnection, now: Timestamp) -> Self {
-        Self { conn, now, counts: BTreeMap::new(), events: Rows::default(), attempts: Rows::default() }
+        Self {
+            conn,
+            now,
+            counts: BTreeMap::new(),
+            events: Rows::default(),
+            attempts: Rows::default(),
+            audits: Rows::default(),
+        }
     }
 
     /// Which of `owners` are no longer what the store says.
@@ -195,11 +218,29 @@ impl<'c> Batch<'c> {
             .int(row.finished_at.unwrap_or(self.now).0);
     }
 
+    /// A row of the audit log.
+    pub(super) fn audit(&mut self, audit: &AuditOp) {
+        self.audits
+            .row()
+            .bytes(Uuid::now_v7().as_bytes())
+            .int(self.now.0)
+            .text(&audit.by.actor)
+            .text(audit.action)
+            .text(audit.object_type)
+            .text(&audit.object_id)
+            .text(&audit.by.request_id)
+            .opt_text(audit.by.reason.as_deref())
+            .opt_text(audit.before.as_ref().map(RawJson::text))
+            .opt_text(audit.after.as_ref().map(RawJson::text));
+    }
+
     /// Writes what was gathered.
     pub(super) async fn finish(mut self) -> Result<(), StoreError> {
         let (events, attempts) = (std::mem::take(&mut self.events), std::mem::take(&mut self.attempts));
         self.write(EVENTS, events).await?;
         self.write(ATTEMPTS, attempts).await?;
+        let audits = std::mem::take(&mut self.audits);
+        self.write(AUDITS, audits).await?;
         let mut counters = Rows::default();
         for ((shard, queue), counts) in std::mem::take(&mut self.counts) {
             if counts.iter().any(|count| *count != 0) {

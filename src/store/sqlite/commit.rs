@@ -164,7 +164,7 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
     forget::run(&mut batch, &kinds.forgets, &mut results).await?;
     settings::run(&mut batch, &kinds.settings, &mut results).await?;
     log::run(&mut batch, &kinds.logs, &mut results).await?;
-    audit::run(&mut batch, &kinds.audits, &mut results).await?;
+    audit::run(&mut batch, &kinds.audits, &mut results);
     batch.finish().await?;
 
     let unanswered = || OpResult::Refused("the operation was not answered".to_owned());

@@ -6,7 +6,6 @@ use super::{writer::Writer, *};
 
 fn statements() -> Vec<(&'static str, &'static str)> {
     let files = [
-        audit::STATEMENTS,
         batch::STATEMENTS,
         cancel::STATEMENTS,
         commit::STATEMENTS,

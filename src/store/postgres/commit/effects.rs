@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::super::{error::store_error, rows::times};
 use crate::{
     domain::{AttemptStatus, EventKind, Fence, JobId, JobState, ShardId, TimelineRow, Timestamp},
-    store::StoreError,
+    store::{StoreError, ops::AuditOp},
 };
 
 const EVENTS: &str = "insert into event (job_id, seq, at, kind, state, attempt, fence, worker, metadata)
@@ -80,6 +80,7 @@ pub(in super::super) struct Effects {
     attempts: Vec<Attempt>,
     born: Vec<(ShardId, JobId)>,
     counters: BTreeMap<(i16, String), [i64; 9]>,
+    audits: Vec<AuditOp>,
     /// Jobs whose dependents are told: how they ended (or that they run again), and the place of the
     /// operation that did it.
     pub(super) told: Vec<(JobId, Option<JobState>, usize)>,
@@ -115,6 +116,11 @@ impl Effects {
         self.born.push((shard, job));
     }
 
+    /// A row of the audit log.
+    pub(super) fn audit(&mut self, audit: AuditOp) {
+        self.audits.push(audit);
+    }
+
     /// Counts `by` jobs more in a state of a queue.
     pub(in super::super) fn count(&mut self, shard: ShardId, queue: &str, state: JobState, by: i64) {
         let index = usize::try_from(state.code()).unwrap_or_default();
@@ -137,7 +143,7 @@ impl Effects {
         lane: i16,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Self { events, attempts, born, counters, told: _ } = self;
+        let Self { events, attempts, born, counters, audits, told: _ } = self;
         if !events.is_empty() {
             write_events(connection, events).await?;
         }
@@ -152,6 +158,9 @@ impl Effects {
                 .execute(&mut *connection)
                 .await
                 .map_err(store_error)?;
+        }
+        if !audits.is_empty() {
+            super::audit::write(connection, now, &audits).await?;
         }
         if counters.values().any(|counts| counts.iter().any(|count| *count != 0)) {
             write_counters(connection, lane, counters).await?;
