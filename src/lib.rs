@@ -25,3 +25,5 @@ pub mod telemetry;
 pub mod system;
 
 pub mod cli;
+
+pub mod crash_point;

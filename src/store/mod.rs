@@ -19,6 +19,12 @@ pub mod read;
 /// The embedded engine.
 pub mod sqlite;
 
+/// Passes a crash point for each operation of a batch that is written and not yet committed.
+fn pass_in_transaction<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Result<(), StoreError> {
+    let told = ops.into_iter().try_for_each(|op| crate::crash_point::pass("in_transaction", op.name()));
+    told.map_err(|injected| StoreError::Unavailable(injected.to_string()))
+}
+
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};
 pub use ops::{Op, OpResult};

@@ -122,12 +122,14 @@ pub(crate) fn ask_error(error: &StoreError) -> AskError {
 }
 
 async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpResult>, StoreError> {
+    pass("before_commit", ops)?;
     loop {
         let began = std::time::Instant::now();
         let done = store.commit(lane, ops).await;
         crate::metrics::batch(ops.len(), began.elapsed(), done.is_ok());
         match done {
-            Ok(results) => return Ok(results),
+            // An answer that is lost here is a store that failed after it had committed.
+            Ok(results) => return pass("after_commit", ops).map(|()| results),
             Err(CommitError::Failed(error)) => return Err(error),
             Err(CommitError::Unknown(unknown)) => {
                 tracing::warn!(cause = %unknown.cause, "the answer of a commit was lost");
@@ -145,6 +147,12 @@ async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpR
             }
         }
     }
+}
+
+/// Passes a crash point for each op.
+fn pass(site: &str, ops: &[Op]) -> Result<(), StoreError> {
+    let told = ops.iter().try_for_each(|op| crate::crash_point::pass(site, op.name()));
+    told.map_err(|injected| StoreError::Unavailable(injected.to_string()))
 }
 
 /// About how many bytes an op brings into a transaction.

@@ -68,6 +68,21 @@ pub enum OpKey {
     Unpark(String),
 }
 
+impl OpKey {
+    /// What it is, in a word: for crash points.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Grant(_) => "grant",
+            Self::End(_) => "end",
+            Self::Interfere(_) => "interfere",
+            Self::Park(..) => "park",
+            Self::Unpark(_) => "unpark",
+        }
+    }
+}
+
 /// An op's answer as its queue hears it.
 #[derive(Debug)]
 pub struct Applied {

@@ -29,6 +29,7 @@ impl Actor for LeaseActor {
         _myself: ActorRef<Self::Msg>,
         (args, facts, probe): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        crate::crash_point::pass("lease", "start")?;
         if let Some(granted) = args.hand_over {
             let assign = SessionOp::Assign { session: args.session, granted };
             // A session keeps room for every credit it lends. One that is gone has told the queue so.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     actor::{LEASE_SUPERVISORS, QueueState},
-    core::{Effect, Happened, Interference, Write},
+    core::{Effect, Happened, Write},
     messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
 };
 use crate::{
@@ -15,12 +15,10 @@ use crate::{
         platform::AskError,
         worker::messages::SessionOp,
     },
-    domain::{EventKind, Fence, JobId, NewJob, SessionId, ShardEpoch},
+    domain::{EventKind, Fence, JobId, NewJob, SessionId},
     store::{
         Op, OpResult,
-        ops::{
-            CancelOp, EndOp, ForgetOp, GrantOp, Granted, ReplayOp, RetryOp, SubmitOp, Submitted, UpdateOp,
-        },
+        ops::{EndOp, GrantOp, Granted, SubmitOp, Submitted},
     },
 };
 
@@ -127,7 +125,7 @@ impl QueueState {
                 (Op::Grant(op), OpKey::Grant(job))
             }
             Write::End { job, fence, kind } => (Op::End(EndOp { owner, job, fence, kind }), OpKey::End(job)),
-            Write::Interfere { job, what } => (interference(owner, job, what), OpKey::Interfere(job)),
+            Write::Interfere { job, what } => (what.into_op(owner, job), OpKey::Interfere(job)),
             Write::Park(op) => {
                 let key = OpKey::Park(op.gate.clone(), op.jobs.clone());
                 (Op::Park(op), key)
@@ -185,6 +183,7 @@ impl QueueState {
                 self.step(|core, _now, out| core.credit(session, count, out));
             }
             QueueOp::Renew { jobs, door } => {
+                let _ = crate::crash_point::pass("queue", "renew");
                 let now = self.now();
                 let lost = self.core.renew(&jobs, now);
                 if !lost.is_empty() {
@@ -245,6 +244,8 @@ impl QueueState {
             self.args.shards.fence_lost(*shard);
             return;
         }
+        // Cannot fail, only die: an answer is not lost on its way through memory.
+        let _ = crate::crash_point::pass("queue_hears", applied.key.name());
         let tag = applied.reply.map(|reply| self.tag(reply));
         match (applied.key, applied.outcome) {
             (OpKey::Submit, outcome) => self.submitted(outcome),
@@ -480,19 +481,4 @@ impl QueueState {
 
 fn has_ended(actor: &ractor::ActorRef<LeaseMessage>) -> bool {
     actor.get_status() >= ractor::ActorStatus::Stopping
-}
-
-/// The op that does what an operator wants of a job.
-fn interference(owner: ShardEpoch, job: JobId, what: Interference) -> Op {
-    match what {
-        Interference::Cancel { reason, unstarted_only } => {
-            Op::Cancel(CancelOp { owner, job, reason, unstarted_only })
-        }
-        Interference::Retry => Op::Retry(RetryOp { owner, job }),
-        Interference::Update { patch, by } => Op::Update(UpdateOp { owner, job, patch: *patch, by }),
-        Interference::Replay { patch, by } => Op::Replay(ReplayOp { owner, job, patch: *patch, by }),
-        Interference::Forget { dead_letter_only, by } => {
-            Op::Forget(ForgetOp { owner, job, dead_letter_only, by })
-        }
-    }
 }

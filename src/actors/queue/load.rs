@@ -48,6 +48,8 @@ impl Source {
     }
 
     async fn read(&self) -> Result<Loaded, StoreError> {
+        crate::crash_point::pass("queue", "load")
+            .map_err(|told| StoreError::Unavailable(told.to_string()))?;
         let (paused, counts) = self.counts().await?;
         Ok(Loaded {
             paused,

@@ -256,6 +256,7 @@ impl WorkerState {
     }
 
     fn done(&mut self, Ended { job, fence, report }: Ended) {
+        let _ = crate::crash_point::pass("worker", "done");
         // Asked here, not at the last tick: a handler may obey sooner than that.
         let is_stopping = self.args.stop_handlers.is_cancelled();
         let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
@@ -290,6 +291,7 @@ impl WorkerState {
     }
 
     fn assign(&mut self, granted: Granted) {
+        let _ = crate::crash_point::pass("worker", "assign");
         let (job, fence) = (granted.job, granted.fence);
         let Some(queue) = self.args.queues.get(&granted.queue) else { return };
         self.slots.take(&QueueKey(queue.clone()));

@@ -54,6 +54,37 @@ pub enum Op {
 }
 
 impl Op {
+    /// What it is, in a word: for crash points.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Submit(op) if op.owner.is_none() => "births",
+            Self::Submit(_) => "submit",
+            Self::Grant(_) => "grant",
+            Self::End(op) => match op.kind {
+                EndKind::Completed { .. } => "complete",
+                EndKind::Retry { .. } => "fail",
+                EndKind::Failed { .. } => "dead_letter",
+                EndKind::Released { .. } => "release",
+                EndKind::Snoozed { .. } => "snooze",
+                EndKind::Recovered { .. } => "recover",
+                EndKind::RecoveredFailed { .. } => "poison",
+                EndKind::Canceled { .. } => "cancel_running",
+            },
+            Self::Cancel(_) => "cancel",
+            Self::Retry(_) => "retry",
+            Self::Inbox(_) => "inbox",
+            Self::Park(_) => "park",
+            Self::Unpark(_) => "unpark",
+            Self::Update(_) => "update",
+            Self::Replay(_) => "replay",
+            Self::Forget(_) => "forget",
+            Self::Settings(_) => "settings",
+            Self::Log(_) => "log",
+            Self::Audit(_) => "audit",
+        }
+    }
+
     /// The shard and epoch it is written under; `None` for births and audit rows, which need none: nothing
     /// older can conflict with what did not exist.
     #[must_use]

@@ -166,6 +166,7 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
     log::run(&mut batch, &kinds.logs, &mut results).await?;
     audit::run(&mut batch, &kinds.audits, &mut results);
     batch.finish().await?;
+    crate::store::pass_in_transaction(ops)?;
 
     let unanswered = || OpResult::Refused("the operation was not answered".to_owned());
     Ok(results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect())

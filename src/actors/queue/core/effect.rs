@@ -1,9 +1,13 @@
 //! What comes from workers, and what is to be done about it: plain data.
 
 use crate::{
-    domain::{Fence, JobId, JobState, SessionId, ShardId, Timestamp, WorkerId},
+    domain::{Fence, JobId, JobState, SessionId, ShardEpoch, ShardId, Timestamp, WorkerId},
     store::{
-        ops::{AttemptError, EndKind, Granted, JobPatch, ParkOp, ReplayPatch, Requester, UnparkOp},
+        Op,
+        ops::{
+            AttemptError, CancelOp, EndKind, ForgetOp, Granted, JobPatch, ParkOp, ReplayOp, ReplayPatch,
+            Requester, RetryOp, UnparkOp, UpdateOp,
+        },
         read::ReadyKey,
     },
 };
@@ -66,6 +70,24 @@ pub enum Interference {
         /// Who asks.
         by: Requester,
     },
+}
+
+impl Interference {
+    /// The op that does it.
+    #[must_use]
+    pub fn into_op(self, owner: ShardEpoch, job: JobId) -> Op {
+        match self {
+            Self::Cancel { reason, unstarted_only } => {
+                Op::Cancel(CancelOp { owner, job, reason, unstarted_only })
+            }
+            Self::Retry => Op::Retry(RetryOp { owner, job }),
+            Self::Update { patch, by } => Op::Update(UpdateOp { owner, job, patch: *patch, by }),
+            Self::Replay { patch, by } => Op::Replay(ReplayOp { owner, job, patch: *patch, by }),
+            Self::Forget { dead_letter_only, by } => {
+                Op::Forget(ForgetOp { owner, job, dead_letter_only, by })
+            }
+        }
+    }
 }
 
 /// What is to be written for a queue. `tag` names the waiting caller, if there is one.

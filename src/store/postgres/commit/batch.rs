@@ -114,6 +114,7 @@ pub(super) async fn run(
     super::dependents::run(&mut batch, &mut results).await?;
     let Batch { connection, now, effects } = batch;
     effects.write(connection, number, now).await?;
+    crate::store::pass_in_transaction(ops.iter().copied())?;
     results
         .0
         .into_iter()
