@@ -115,6 +115,16 @@ impl NodeProcess {
         self.wait_listening().await;
     }
 
+    /// Starts it again with the same settings and data, after it ended; see `listens_or_ends`.
+    pub fn relaunch(&mut self) {
+        self.running = launch(&self.env, &self.log_path());
+    }
+
+    /// Whether the process has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.child.try_wait().expect("ask for the node's status").is_some()
+    }
+
     /// Sets one setting for the next `restart`.
     pub fn set_env(&mut self, name: &str, value: impl ToString) {
         self.env.insert(name.to_owned(), value.to_string());
@@ -122,9 +132,16 @@ impl NodeProcess {
 
     /// Waits for the line that names its address, after `spawn`.
     pub async fn wait_listening(&mut self) {
+        if let Err(log) = self.listens_or_ends().await {
+            panic!("the node ended before it listened\n{log}");
+        }
+    }
+
+    /// Waits for the line that names its address; when the process ends before it, what it printed.
+    pub async fn listens_or_ends(&mut self) -> Result<(), String> {
         let start = usize::try_from(self.running.log_start).expect("a log fits in memory");
         let (path, process) = (self.log_path(), std::sync::Mutex::new(&mut self.running.child));
-        self.base = wait_for("the node listens", LISTEN_DEADLINE, || async {
+        let listening = wait_for("the node listens", LISTEN_DEADLINE, || async {
             let log = fs::read(&path).unwrap_or_default();
             let log = String::from_utf8_lossy(log.get(start..).unwrap_or_default());
             // Only a whole line: the port may still be in the making.
@@ -132,13 +149,16 @@ impl NodeProcess {
             if let Some(base) =
                 line.filter_map(|line| line.split_once(LISTENING)).map(|(_, base)| base).next()
             {
-                return Ok(base.trim().to_owned());
+                return Ok(Ok(base.trim().to_owned()));
             }
-            let ended = process.lock().expect("no holder panics").try_wait().expect("ask for its status");
-            assert!(ended.is_none(), "the node ended before it listened: {ended:?}\n{log}");
+            if process.lock().expect("no holder panics").try_wait().expect("ask for its status").is_some() {
+                return Ok(Err(log.into_owned()));
+            }
             Err(log.lines().last().unwrap_or_default().to_owned())
         })
         .await;
+        self.base = listening?;
+        Ok(())
     }
 
     fn log_path(&self) -> PathBuf {

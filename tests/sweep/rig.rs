@@ -1,0 +1,265 @@
+//! A node that may die at any request, and a client that does not give up.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::history::{Dump, Recorder, assert_sound, load, orphans};
+use crate::support::http::Answer;
+use crate::support::wait::elapse;
+use crate::support::{NodeProcess, PgServer, wait_for};
+
+/// Longer than a stall, a reload and the passing failures after it, on a busy machine.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// How a job of the script must have ended.
+pub(super) struct End {
+    pub(super) what: &'static str,
+    pub(super) job: String,
+    pub(super) states: &'static [&'static str],
+}
+
+pub(super) struct Rig {
+    pub(super) node: NodeProcess,
+    log: Recorder,
+    folder: TempDir,
+    deaths: u64,
+}
+
+impl Rig {
+    pub(super) async fn start(engine: Engine, armed: &[(&str, &str)]) -> Self {
+        let settings = NodeProcess::builder()
+            .env("WORKER_CONCURRENCY", 8)
+            .env("LEASE_TTL", "1s")
+            .env("HEARTBEAT_INTERVAL", "250ms")
+            .env("LOG_LEVEL", "warn");
+        let settings = match engine {
+            Engine::Sqlite => settings,
+            Engine::Postgres => settings.postgres(&PgServer::shared().create_database().await),
+        };
+        let settings = armed.iter().fold(settings, |settings, (name, value)| settings.env(name, value));
+        let folder = tempfile::tempdir().expect("make a folder for the history");
+        let log = Recorder::create(&folder.path().join("history.jsonl"));
+        // A point on the way of the start itself may end it before it listens.
+        let mut node = settings.spawn();
+        let mut deaths = 0;
+        if node.listens_or_ends().await.is_err() {
+            deaths += 1;
+            node.set_env("GANGER_CRASH_POINT", "");
+            node.restart().await;
+        }
+        Self { node, log, folder, deaths }
+    }
+
+    /// How often the crash point ended the node.
+    pub(super) fn deaths(&self) -> u64 {
+        self.deaths
+    }
+
+    /// Sends until there is an answer that says what happened; a node that died is started again, disarmed.
+    pub(super) async fn send(&mut self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let end = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        loop {
+            let sent = self.node.api().send(method.clone(), path, body).await;
+            match sent {
+                Ok(answer) if answer.status == 503 => {
+                    assert!(
+                        answer.header("retry-after").is_some(),
+                        "503 without Retry-After: {}",
+                        answer.body
+                    );
+                }
+                Ok(answer) => {
+                    assert!(answer.status < 500, "{method} {path}: {} {}", answer.status, answer.body);
+                    return answer;
+                }
+                Err(error) if self.node.has_ended() => {
+                    println!("  died at {method} {path} ({error})");
+                    self.deaths += 1;
+                    self.disarm().await;
+                }
+                Err(error) => println!("  {method} {path}: {error}"),
+            }
+            assert!(tokio::time::Instant::now() < end, "{method} {path}: no answer in time");
+            elapse(AGAIN).await;
+        }
+    }
+
+    async fn disarm(&mut self) {
+        self.node.set_env("GANGER_CRASH_POINT", "");
+        self.node.restart().await;
+    }
+
+    /// Kills the node and starts it again, armed as it was; a start that the point ends is repeated disarmed.
+    pub(super) async fn kill(&mut self) {
+        if self.node.has_ended() {
+            self.deaths += 1;
+            self.disarm().await;
+            return;
+        }
+        self.node.kill9();
+        self.node.relaunch();
+        if self.node.listens_or_ends().await.is_err() {
+            self.deaths += 1;
+            self.disarm().await;
+        }
+    }
+
+    /// Submits a job and returns its id.
+    pub(super) async fn submit(&mut self, key: &str, mut body: Value) -> String {
+        body["idempotencyKey"] = key.into();
+        let field = |name: &str| body.get(name).cloned().unwrap_or_default();
+        let mut named = json!({"key": key, "dependsOn": field("dependencies"), "dependencyPolicy": field("dependencyPolicy")});
+        self.log.invoke(0, "submit", named.clone());
+        let answer = self.send(Method::POST, "/api/v1/jobs", Some(&body)).await;
+        assert!([200, 202].contains(&answer.status), "{key}: {} {}", answer.status, answer.body);
+        let job = answer.body["job"]["id"].as_str().expect("a job has an id").to_owned();
+        named["jobId"] = job.clone().into();
+        self.log.ok(0, "submit", named);
+        job
+    }
+
+    /// Submits a batch of keyed jobs and returns their ids.
+    pub(super) async fn batch(&mut self, jobs: Value) -> Vec<String> {
+        let key = |job: &Value| json!({"key": job["idempotencyKey"]});
+        let named: Vec<Value> = jobs.as_array().expect("a list").iter().map(key).collect();
+        self.log.invoke(0, "submit", json!({"jobs": named}));
+        let answer = self.send(Method::POST, "/api/v1/jobs/batch", Some(&json!({"jobs": jobs}))).await;
+        let made = answer.expect(202);
+        let ids: Vec<String> = made
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["job"]["id"].as_str().expect("a job has an id").to_owned())
+            .collect();
+        let named: Vec<Value> = named
+            .into_iter()
+            .zip(&ids)
+            .map(|(mut named, id)| {
+                named["jobId"] = id.clone().into();
+                named
+            })
+            .collect();
+        self.log.ok(0, "submit", json!({"jobs": named}));
+        ids
+    }
+
+    /// Cancels a job; a conflict is as good an answer when an earlier try was cut.
+    pub(super) async fn cancel(&mut self, job: &str) {
+        self.log.invoke(0, "cancel", json!({"jobId": job}));
+        let answer = self.send(Method::POST, &format!("/api/v1/jobs/{job}/cancel"), None).await;
+        let value = json!({"jobId": job, "state": answer.body["state"]});
+        match answer.status {
+            202 => self.log.ok(0, "cancel", value),
+            409 => self.log.info(0, "cancel", value),
+            status => panic!("cancel: {status} {}", answer.body),
+        }
+    }
+
+    /// Forgets a terminal job.
+    pub(super) async fn forget(&mut self, job: &str) {
+        self.log.invoke(0, "delete", json!({"jobId": job}));
+        let answer = self.send(Method::DELETE, &format!("/api/v1/jobs/{job}"), None).await;
+        assert!([204, 404].contains(&answer.status), "delete: {} {}", answer.status, answer.body);
+        self.log.ok(0, "delete", json!({"jobId": job}));
+    }
+
+    /// Waits until a job is terminal, and returns its state.
+    pub(super) async fn ended(&mut self, job: &str) -> String {
+        let end = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        loop {
+            let path = format!("/api/v1/jobs/{job}/wait?timeoutSeconds=5");
+            let answer = self.send(Method::GET, &path, None).await;
+            if answer.status == 200 {
+                return answer.body["state"].as_str().unwrap_or_default().to_owned();
+            }
+            assert!(tokio::time::Instant::now() < end, "job {job} did not end: {}", answer.body);
+        }
+    }
+
+    /// Waits until a job is in a state.
+    pub(super) async fn becomes(&mut self, job: &str, state: &str) {
+        self.becomes_one_of(job, &[state]).await;
+    }
+
+    /// Waits until a job is in one of these states.
+    pub(super) async fn becomes_one_of(&mut self, job: &str, states: &[&str]) {
+        let end = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        loop {
+            let body = self.send(Method::GET, &format!("/api/v1/jobs/{job}"), None).await.expect(200);
+            if states.iter().any(|state| body["state"] == *state) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "job {job} is not {states:?}: {body}");
+            elapse(AGAIN).await;
+        }
+    }
+
+    /// After the script: nothing moves any longer, no promise is broken, every job ended as it should.
+    pub(super) async fn check(&mut self, ends: &[End]) {
+        if self.node.has_ended() {
+            self.deaths += 1;
+        }
+        self.disarm().await;
+        let history = self.folder.path().join("history.jsonl");
+        let api = self.node.api();
+        let dump = wait_for("the node comes to rest", DRAIN_DEADLINE, || async {
+            let dump = Dump::fetch(&api, true).await;
+            let moving = ["scheduled", "retrying", "active", "throttled"];
+            if let Some(job) = dump.jobs.iter().find(|job| {
+                moving.contains(&job.state())
+                    || (job.state() == "queued" && job.text("waitingFor") != "worker")
+            }) {
+                return Err(format!("job {} is {}", job.id(), job.state()));
+            }
+            match orphans(&load(&history), &dump).first() {
+                Some(orphan) => Err(orphan.to_string()),
+                None => Ok(dump),
+            }
+        })
+        .await;
+        // A job whose type nobody handles waits for ever, as it should: that is a lasting reason here.
+        let mut sound = dump.clone();
+        sound.jobs.retain(|job| job.text("waitingFor") != "worker");
+        let parked: Vec<&str> =
+            dump.jobs.iter().filter(|job| job.text("waitingFor") == "worker").map(|job| job.id()).collect();
+        let operations: Vec<_> = load(&history)
+            .into_iter()
+            .filter(|op| !parked.iter().any(|job| op.value["jobId"] == *job))
+            .collect();
+        assert_sound(&operations, &sound);
+        for end in ends {
+            let job = dump.jobs.iter().find(|job| job.id() == end.job);
+            let state = job.map_or("gone", |job| job.state());
+            assert!(end.states.contains(&state), "{} is {state}, not one of {:?}", end.what, end.states);
+        }
+        self.counts_agree(&dump).await;
+    }
+
+    /// The overview, from counters, says what the rows say.
+    async fn counts_agree(&self, dump: &Dump) {
+        let api = self.node.api();
+        wait_for("the counts agree with the rows", Duration::from_secs(10), || async {
+            let overview = api.get("/api/v1/overview").await.expect(200);
+            for state in ["queued", "completed", "failed", "canceled", "active", "blocked", "scheduled"] {
+                let rows = dump.jobs.iter().filter(|job| job.state() == state).count();
+                let counted = &overview[format!("{state}Jobs")];
+                if *counted != json!(rows) {
+                    return Err(format!("{rows} jobs are {state}, counted {counted}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+}
