@@ -12,6 +12,8 @@ pub mod contract;
 pub mod error;
 /// What is written: the journal's operations and their results.
 pub mod ops;
+/// What a change of a waiting job comes to.
+mod patch;
 /// PostgreSQL: the engine of a cluster.
 pub mod postgres;
 /// What is read.

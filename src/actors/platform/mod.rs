@@ -1,5 +1,10 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+/// One change over many jobs.
+pub mod bulk;
+/// Changes of one job.
+mod change;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +23,7 @@ use crate::{
     domain::{BootId, Clock, JobId, NewJob, Timestamp},
     store::{
         Op, OpResult, Store,
-        ops::{Canceled, Retried, SubmitOp, SubmitRefusal, Submitted},
+        ops::{Canceled, Changed, Retried, SubmitOp, SubmitRefusal, Submitted},
     },
 };
 
@@ -241,8 +246,20 @@ impl Platform {
 
     /// Has the job's queue do something to it; `None` for an unknown job.
     async fn interfere(&self, id: JobId, what: Interference) -> Result<Option<OpResult>, AskError> {
-        let Some(queue) = self.queue_of(id).await? else { return Ok(None) };
-        queue.ask(|reply| QueueRequest::Interfere { job: id, what, reply }).await.map(Some)
+        let Some(mut queue) = self.queue_of(id).await? else { return Ok(None) };
+        loop {
+            let wanted = what.clone();
+            let done = queue.ask(|reply| QueueRequest::Interfere { job: id, what: wanted, reply }).await?;
+            if !is_not_found(&done) {
+                return Ok(Some(done));
+            }
+            // It may have been moved to another shard meanwhile.
+            match self.queue_of(id).await? {
+                Some(now) if now != queue => queue = now,
+                Some(_) => return Ok(Some(done)),
+                None => return Ok(None),
+            }
+        }
     }
 
     async fn queue_of(&self, id: JobId) -> Result<Option<super::queue::handle::QueueHandle>, AskError> {
@@ -329,6 +346,15 @@ impl Platform {
     pub fn restart(&self, path: &str) -> Result<(), OperatorError> {
         self.0.directory.restart(path)
     }
+}
+
+fn is_not_found(result: &OpResult) -> bool {
+    matches!(
+        result,
+        OpResult::Canceled(Canceled::NotFound)
+            | OpResult::Retried(Retried::NotFound)
+            | OpResult::Changed(Changed::NotFound)
+    )
 }
 
 fn submitted(outcome: Outcome) -> Result<Vec<Submitted>, SubmitError> {

@@ -65,9 +65,8 @@ impl Window {
 
     /// Takes in a job that became ready.
     pub fn insert(&mut self, key: ReadyKey, kind: Arc<str>) {
-        if let Some(refill) = &mut self.refill {
-            refill.removed.remove(&key.job);
-        }
+        // One that left while a refill was under way stays among the removed: the read may bring it at the place it
+        // had, which is not where it is now.
         let is_below = self.high.is_some_and(|high| key <= high);
         if is_below || (self.complete && self.entries.len() < self.max) {
             self.entries.insert(key, kind);

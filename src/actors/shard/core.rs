@@ -56,6 +56,7 @@ impl Reading {
         match answer {
             Some(Ok(OpResult::Inbox(taken))) => {
                 let is_more = taken.rows >= INBOX_STEP;
+                self.shards.waker.wake_all(&taken.wakes);
                 self.hand_out(taken).await;
                 return is_more;
             }

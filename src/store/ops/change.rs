@@ -48,9 +48,11 @@ pub struct ReplayPatch {
 }
 
 /// Changes a waiting job (`queued`, `scheduled`, `retrying`, `blocked`, `throttled`, without a lease): one
-/// `job.updated` row, one audit row. A later `run_at` makes a `queued`, `retrying` or `throttled` one
-/// `scheduled`; one that is due makes a deferred one `queued`. A job that changes its queue leaves its gate,
-/// and an `inbox(born)` row tells the other queue's shard.
+/// `job.updated` row, one audit row; none of them when it is so already. A later `run_at` makes a `queued`,
+/// `retrying` or `throttled` one `scheduled`; one that is due makes a deferred one `queued`, and a queued job
+/// keeps its place. Both leave their gate, as does a job that changes its queue (a throttled one is `queued`
+/// then); otherwise a gate stays. A job that moves is told to the other queue's shard by an `inbox(born)` row;
+/// its edges are re-addressed when its parents end.
 #[derive(Debug, Clone)]
 pub struct UpdateOp {
     /// The shard and epoch.
@@ -95,8 +97,15 @@ pub struct ForgetOp {
 pub enum Changed {
     /// It is done.
     Done(Box<ChangedJob>),
+    /// It is done, and the job waits where it did, in this state: its place did not change, or it is behind a
+    /// gate as before.
+    InPlace(JobState),
+    /// It is so already; nothing was written. The state it is in.
+    Same(JobState),
     /// Its state does not allow it; nothing was written.
     Conflict(JobState),
+    /// It has used up this many attempts, more than it would have; nothing was written.
+    AttemptsUsed(i32),
     /// An unfinished job depends on it, so it cannot be forgotten; nothing was written.
     DependedOn,
     /// There is no such job in this shard.

@@ -173,6 +173,8 @@ pub struct InboxTaken {
     pub stuck: Vec<(LiveEntry, String)>,
     /// Rows taken; fewer than the limit means that the inbox was empty.
     pub rows: i64,
+    /// Shards that got rows for jobs that have moved there: wake their owners.
+    pub wakes: Vec<ShardId>,
 }
 
 /// The result of an operation, in the place of the operation.

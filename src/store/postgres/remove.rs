@@ -47,7 +47,9 @@ const ATTEMPTS: &str = "delete from attempt where job_id = any($1)";
 const PARENTS: &str = "delete from dependency where child = any($1)";
 const CHILDREN: &str = "delete from dependency where parent = any($1)";
 const KEYS: &str = "delete from idempotency where job_id = any($1)";
+const LOGS: &str = "delete from job_log where job_id = any($1)";
 const JOBS: &str = "delete from job where id = any($1)";
+const OUTCOMES: &str = "delete from outcome where job_id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove owned", OWNED),
@@ -60,7 +62,9 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
+    ("remove logs", LOGS),
     ("remove jobs", JOBS),
+    ("remove outcomes", OUTCOMES),
 ];
 
 /// Which ended jobs go.
@@ -126,9 +130,25 @@ async fn remove(connection: &mut PgConnection, found: Vec<Uuid>, states: &[i16])
         effects.count(shard, queue, state, -1);
         now = columns.time()?;
     }
-    for statement in [LETTERS, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, JOBS] {
-        sqlx::query(statement).bind(&jobs).execute(&mut *connection).await.map_err(store_error)?;
-    }
+    belongings(connection, &jobs).await?;
     effects.write(connection, UPKEEP_LANE, now).await?;
     i64::try_from(jobs.len()).map_err(|_| StoreError::Refused("too many rows".into()))
+}
+
+/// Removes ended jobs with all that belongs to them, in the caller's transaction; that they may go, and the
+/// counters, are the caller's business.
+pub(super) async fn all_of(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), StoreError> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(OUTCOMES).bind(jobs).execute(&mut *connection).await.map_err(store_error)?;
+    belongings(connection, jobs).await
+}
+
+/// What belongs to jobs whose outcomes are gone, and they themselves.
+async fn belongings(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), StoreError> {
+    for statement in [LETTERS, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, LOGS, JOBS] {
+        sqlx::query(statement).bind(jobs).execute(&mut *connection).await.map_err(store_error)?;
+    }
+    Ok(())
 }

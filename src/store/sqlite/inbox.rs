@@ -132,6 +132,7 @@ async fn born(
             taken.born.push(entry(&stored.parts.job, live));
         } else {
             forwarded.row().int(live.shard.0).int(BORN).id(id).int(batch.now.0);
+            taken.wakes.push(live.shard);
         }
     }
     Ok(())
@@ -183,6 +184,7 @@ async fn resolve(
     }
     for (to, parent) in told.into_keys() {
         forwarded.row().int(to.0).int(FINISHED).id(parent).int(batch.now.0);
+        taken.wakes.push(to);
     }
     batch.write(MET, met).await?;
     batch.write(MOVED_EDGE, moved).await?;

@@ -38,6 +38,7 @@ const KEYS: &str = "
         from jsonb_each(?1) e join job on job.id = unhex(e.value ->> 0)
         where job.idempotency_key is not null)
       and job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const LOGS: &str = "delete from job_log where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const JOBS: &str = "delete from job where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 /// Keys whose time is over and whose job is not live.
@@ -55,6 +56,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
+    ("remove logs", LOGS),
     ("remove jobs", JOBS),
     ("keys over", OVER),
 ];
@@ -102,12 +104,22 @@ pub(super) async fn finished(
         batch.count(shard, &queue, state, -1);
         removed.row().id(job);
     }
-    let json = removed.finish();
-    for sql in [UNFINISH, UNBURY, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, JOBS] {
-        sqlx::query(sql).bind(json.as_str()).execute(&mut *batch.conn).await.map_err(store_error)?;
-    }
+    all_of(&mut batch, removed).await?;
     batch.finish().await?;
     i64::try_from(rows.len()).map_err(|_| StoreError::Refused("too many rows".into()))
+}
+
+/// Removes ended jobs with all that belongs to them, in the caller's transaction; that they may go, and the
+/// counters, are the caller's business.
+pub(super) async fn all_of(batch: &mut Batch<'_>, jobs: Rows) -> Result<(), StoreError> {
+    if jobs.len() == 0 {
+        return Ok(());
+    }
+    let json = jobs.finish();
+    for sql in [UNFINISH, UNBURY, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, LOGS, JOBS] {
+        sqlx::query(sql).bind(json.as_str()).execute(&mut *batch.conn).await.map_err(store_error)?;
+    }
+    Ok(())
 }
 
 /// Drops keys that no longer hold.

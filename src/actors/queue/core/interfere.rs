@@ -46,10 +46,12 @@ impl QueueCore {
         if let Retried::Done { entry, from, wakes } = done {
             let from = self.forget_place(job).unwrap_or(from);
             self.count(from, -1);
-            self.count(JobState::Queued, 1);
             let kind = crate::domain::EventKind::Retried;
             out.push(Effect::Told(Happened { job, kind, state: JobState::Queued, worker: None }));
-            self.place(entry, now);
+            if self.is_own(&entry) {
+                self.count(JobState::Queued, 1);
+                self.place(entry, now);
+            }
             if !wakes.is_empty() {
                 out.push(Effect::Wake(wakes));
             }
@@ -60,22 +62,45 @@ impl QueueCore {
     /// A change, replay or removal was written, or found nothing to do.
     pub fn changed(&mut self, job: JobId, done: Changed, now: Now, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
-        if let Changed::Done(done) = done {
-            let from = self.forget_place(job).unwrap_or(done.from);
-            self.count(from, -1);
-            if let Some(entry) = done.entry {
-                let state = effective(entry.state, entry.run_at, now.store);
-                self.count(state, 1);
-                if let Some(kind) = done.kind {
-                    out.push(Effect::Told(Happened { job, kind, state, worker: None }));
-                }
-                self.place(entry, now);
+        match done {
+            Changed::Done(done) => self.change_done(job, *done, now, out),
+            Changed::InPlace(state) => {
+                let kind = crate::domain::EventKind::Updated;
+                out.push(Effect::Told(Happened { job, kind, state, worker: None }));
             }
-            if !done.wakes.is_empty() {
-                out.push(Effect::Wake(done.wakes));
-            }
+            Changed::Same(_)
+            | Changed::Conflict(_)
+            | Changed::AttemptsUsed(_)
+            | Changed::DependedOn
+            | Changed::NotFound => {}
         }
         self.next_waiting(job, out);
+    }
+
+    fn change_done(&mut self, job: JobId, done: ChangedJob, now: Now, out: &mut Vec<Effect>) {
+        // What has ended is in no window: no need to look for it.
+        let place = if done.from.is_terminal() { None } else { self.forget_place(job) };
+        self.count(place.unwrap_or(done.from), -1);
+        let entry = done.entry.filter(|entry| self.is_own(entry));
+        let state = entry.as_ref().map(|entry| effective(entry.state, entry.run_at, now.store));
+        if let Some(kind) = done.kind {
+            out.push(Effect::Told(Happened { job, kind, state: state.unwrap_or(done.from), worker: None }));
+        }
+        if let (Some(entry), Some(state)) = (entry, state) {
+            self.count(state, 1);
+            self.place(entry, now);
+        }
+        if !done.wakes.is_empty() {
+            out.push(Effect::Wake(done.wakes));
+        }
+    }
+
+    /// Whether a job is of this queue. One that was moved within the shard just before may have been asked for here:
+    /// the queue it is in now hears of it through the inbox.
+    fn is_own(&mut self, entry: &LiveEntry) -> bool {
+        let is_own = *entry.queue == *self.config.queue;
+        self.is_count_doubtful |= !is_own;
+        is_own
     }
 
     /// It could not be written; its caller has been told.

@@ -21,7 +21,8 @@ use crate::{
     domain::{Fence, JobId, JobState, RetryPolicy, SessionId, ShardEpoch, Timestamp, WorkerId},
     store::{
         ops::{
-            AttemptError, Canceled, Changed, EndKind, Ended, Granted, LiveEntry, ParkOp, Retried, UnparkOp,
+            AttemptError, Canceled, Changed, ChangedJob, EndKind, Ended, Granted, LiveEntry, ParkOp, Retried,
+            UnparkOp,
         },
         read::{LeaseRow, ReadyKey, ReadyRow},
     },

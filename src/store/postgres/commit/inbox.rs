@@ -22,14 +22,16 @@ const TAKE: &str = "delete from inbox
 where id = any(array(select id from inbox where shard = $1 order by id limit $2 for update))
 returning id, kind, job_id";
 
-/// The unmet edges of parents that ended, or run again, to jobs of this shard, with where each child is now.
+/// The unmet edges of parents that ended, or run again, to jobs of this shard, with where each child is now: its
+/// row is locked, so that it is not moved away before it is settled.
 const WAITING: &str = "select d.parent, d.child, d.policy, l.shard, o.state
 from unnest($1::uuid[]) as p (id)
 join dependency d on d.parent = any(array[p.id])
 left join outcome o on o.job_id = any(array[d.parent])
 join job_live l on l.id = any(array[d.child])
 where not d.met and d.child_shard = $2
-order by d.child, d.parent";
+order by d.child, d.parent
+for update of l";
 
 const MET: &str = "update dependency d set met = true
 from unnest($1::uuid[], $2::uuid[]) as u (parent, child)
@@ -105,6 +107,8 @@ async fn take(batch: &mut Batch<'_>, op: &InboxOp) -> Result<InboxTaken, StoreEr
     let mut forwarded = Forwarded::new();
     let unblocked = resolve(batch, op.owner.shard, named(FINISHED), &mut taken, &mut forwarded).await?;
     born(batch, op.owner.shard, named(BORN), &unblocked, &mut taken, &mut forwarded).await?;
+    let shards: BTreeSet<i16> = forwarded.iter().map(|(shard, ..)| *shard).collect();
+    taken.wakes = shards.into_iter().map(ShardId).collect();
     readdress(batch, forwarded).await?;
     Ok(taken)
 }

@@ -8,8 +8,9 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::Epoch;
+use crate::{domain::Epoch, store::ops::JobPatch};
 
+mod changes;
 mod rig;
 
 use rig::{Limits, Rig, kind_name};
@@ -60,6 +61,23 @@ enum Step {
     Retry {
         nth: usize,
     },
+    /// A waiting job gets another priority, another time, or goes to another queue.
+    Update {
+        nth: usize,
+        priority: Option<i16>,
+        delay_ms: Option<i64>,
+        moves: bool,
+    },
+    /// One that went to another queue comes back.
+    Arrive {
+        nth: usize,
+    },
+    Replay {
+        nth: usize,
+    },
+    Forget {
+        nth: usize,
+    },
     Time {
         ms: u64,
     },
@@ -93,6 +111,11 @@ impl ReferenceStateMachine for Random {
             8 => (any::<usize>(), 0..6_u8).prop_map(|(nth, how)| Step::Report { nth, how }),
             1 => any::<usize>().prop_map(|nth| Step::Cancel { nth }),
             1 => any::<usize>().prop_map(|nth| Step::Retry { nth }),
+            3 => (any::<usize>(), prop::option::of(0..3_i16), prop::option::of(-100..90_000_i64), prop::bool::weighted(0.2))
+                .prop_map(|(nth, priority, delay_ms, moves)| Step::Update { nth, priority, delay_ms, moves }),
+            1 => any::<usize>().prop_map(|nth| Step::Arrive { nth }),
+            1 => any::<usize>().prop_map(|nth| Step::Replay { nth }),
+            1 => any::<usize>().prop_map(|nth| Step::Forget { nth }),
             4 => prop_oneof![9 => 1..2_000_u64, 1 => 20_000..70_000_u64].prop_map(|ms| Step::Time { ms }),
             1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
         ]
@@ -180,6 +203,25 @@ impl StateMachineTest for CoreTest {
             Step::Retry { nth } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };
                 rig.step(|core, _, out| core.interfere(job, Interference::Retry, None, out));
+            }
+            Step::Update { nth, priority, delay_ms, moves } => {
+                let Some(job) = rig.nth_job(nth) else { return rig };
+                let run_at = delay_ms.map(|delay_ms| rig.now.store.plus_millis(delay_ms));
+                let queue = moves.then(|| "elsewhere".to_owned());
+                let patch = Box::new(JobPatch { priority, run_at, queue, ..JobPatch::default() });
+                let what = Interference::Update { patch, by: rig::somebody() };
+                rig.step(|core, _, out| core.interfere(job, what, None, out));
+            }
+            Step::Arrive { nth } => rig.arrive(nth),
+            Step::Replay { nth } => {
+                let Some(job) = rig.nth_job(nth) else { return rig };
+                let what = Interference::Replay { patch: Box::default(), by: rig::somebody() };
+                rig.step(|core, _, out| core.interfere(job, what, None, out));
+            }
+            Step::Forget { nth } => {
+                let Some(job) = rig.nth_job(nth) else { return rig };
+                let what = Interference::Forget { dead_letter_only: false, by: rig::somebody() };
+                rig.step(|core, _, out| core.interfere(job, what, None, out));
             }
             Step::Time { ms } => rig.pass(ms),
             Step::LeaseActorDies { nth } => {

@@ -1,6 +1,7 @@
 //! The model of the store, and the core that runs against it.
 
 use super::*;
+use crate::store::ops::Requester;
 
 #[derive(Debug, Clone)]
 pub(super) struct Live {
@@ -41,7 +42,14 @@ pub(super) struct Rig {
     pub(super) started: HashMap<JobId, Fence>,
     pub(super) fences: HashMap<JobId, Fence>,
     pub(super) made: usize,
+    /// What went to another queue.
+    pub(super) moved: BTreeMap<JobId, Live>,
+    pub(super) forgotten: usize,
     pub(super) reloads: usize,
+}
+
+pub(super) fn somebody() -> Requester {
+    Requester { actor: "admin".into(), request_id: "r".into(), reason: None }
 }
 
 pub(super) fn kind_name(kind: u8) -> String {
@@ -74,6 +82,8 @@ impl Rig {
             started: HashMap::new(),
             fences: HashMap::new(),
             made: 0,
+            moved: BTreeMap::new(),
+            forgotten: 0,
             reloads: 0,
         };
         rig.step(|core, now, out| core.load(Loaded::default(), |_| Holder::Gone, now, out));
@@ -270,7 +280,6 @@ impl Rig {
                 };
                 self.step(|core, _, out| core.canceled(job, &done, out));
             }
-            // Changes, replays and removals have no model here yet: they find nothing to do.
             Write::Interfere { job, what: Interference::Retry } => {
                 if fails {
                     self.step(|core, _, out| core.interference_failed(job, out));
@@ -282,7 +291,17 @@ impl Rig {
                     core.dispatch_now(out);
                 });
             }
-            Write::Interfere { job, .. } => self.step(|core, _, out| core.interference_failed(job, out)),
+            Write::Interfere { job, what } => {
+                if fails {
+                    self.step(|core, _, out| core.interference_failed(job, out));
+                    return;
+                }
+                let done = self.change(job, what);
+                self.step(|core, now, out| {
+                    core.changed(job, done, now, out);
+                    core.dispatch_now(out);
+                });
+            }
             Write::Park(op) => {
                 // A failed park drops the memory, which this rig does not model.
                 let mut count = 0;
@@ -309,43 +328,6 @@ impl Rig {
                 }
                 self.step(|core, now, out| core.unparked(&op.gate, entries, now, out));
             }
-        }
-    }
-
-    pub(super) fn retry(&mut self, job: JobId) -> Retried {
-        let now = self.now.store;
-        if let Some(live) = self.live.get_mut(&job) {
-            if live.lease.is_some() {
-                return Retried::Conflict(JobState::Active);
-            }
-            if live.state == JobState::Queued || live.run_at <= now {
-                return Retried::AlreadyQueued;
-            }
-            let from = live.state;
-            (live.state, live.run_at, live.gate) = (JobState::Queued, now, None);
-            return Retried::Done { entry: entry(job, live), from, wakes: Vec::new() };
-        }
-        match self.ended.get(&job) {
-            Some((JobState::Failed, fence)) => {
-                let live = Live {
-                    state: JobState::Queued,
-                    priority: 1,
-                    run_at: now,
-                    kind: kind_name(0),
-                    gate: None,
-                    fence: *fence,
-                    attempt: 0,
-                    deaths: 0,
-                    lease: None,
-                };
-                let (from, wakes) = (JobState::Failed, Vec::new());
-                let done = Retried::Done { entry: entry(job, &live), from, wakes };
-                self.ended.remove(&job);
-                self.live.insert(job, live);
-                done
-            }
-            Some((state, _)) => Retried::Conflict(*state),
-            None => Retried::NotFound,
         }
     }
 
@@ -405,13 +387,14 @@ impl Rig {
             }
         }
         assert!(self.live.is_empty(), "stuck: {:?}", self.live);
-        assert_eq!(self.ended.len(), self.made, "every job has ended");
+        let gone = self.moved.len() + self.forgotten;
+        assert_eq!(self.ended.len() + gone, self.made, "every job has ended");
         let mut counts = [0_i64; 9];
         for (state, _) in self.ended.values() {
             counts[usize::try_from(state.code()).expect("small")] += 1;
         }
         let total: i64 = self.core.counts().iter().sum();
-        assert_eq!(usize::try_from(total), Ok(self.made), "no job is counted twice or not at all");
+        assert_eq!(usize::try_from(total), Ok(self.made - gone), "no job is counted twice or not at all");
         assert_eq!(self.core.counts()[5..], counts[5..], "what runs and what has ended is counted exactly");
         if !self.core.take_count_doubt() {
             assert_eq!(*self.core.counts(), counts, "counters agree with the store");
