@@ -209,8 +209,9 @@ async fn lock(batch: &mut Batch<'_>, sorted: &Sorted<'_>, keys: &mut Keys<'_>) -
     changed.extend(sorted.returns.iter().map(|(_, op)| op.job.0));
     changed.extend(sorted.cancels.iter().map(|(_, op)| op.job.0));
     changed.extend(sorted.retries.iter().map(|(_, op)| op.job.0));
+    changed.extend(sorted.replays.iter().map(|(_, op)| op.job.0));
     let hot = !sorted.grants.is_empty() || !sorted.ends.is_empty();
-    let letters = !sorted.cancels.is_empty() || !sorted.retries.is_empty();
+    let letters = !sorted.cancels.is_empty() || !sorted.retries.is_empty() || !sorted.replays.is_empty();
     let shared = if hot || !changed.is_empty() { keys::holders(batch, keys).await? } else { Vec::new() };
     if parents.is_empty() && shared.is_empty() {
         if !changed.is_empty() {
