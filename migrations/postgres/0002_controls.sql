@@ -9,8 +9,11 @@ alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';
 alter table dead_letter add column tenant text not null default '';
 comment on column dead_letter.fingerprint is 'Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.';
+-- What is older than these columns gets them here; its fingerprint is made by upkeep, '' until then.
+update dead_letter d set error_type = coalesce(o.error_type, ''), kind = o.kind, tenant = o.tenant
+  from outcome o where o.job_id = d.job_id;
 create index dead_letter_newest on dead_letter (failed_at desc, job_id desc);
-create index dead_letter_group on dead_letter (fingerprint, failed_at desc);
+create index dead_letter_group on dead_letter (fingerprint, failed_at desc, job_id desc);
 
 create table job_log (
     job_id uuid not null,

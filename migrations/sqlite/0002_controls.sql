@@ -9,8 +9,12 @@ create index job_live_expires on job_live (shard, queue, expires_at)
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column kind text not null default '';
 alter table dead_letter add column tenant text not null default '';
-create index dead_letter_newest on dead_letter (failed_at, job_id);
-create index dead_letter_group on dead_letter (fingerprint, failed_at);
+-- What is older than these columns gets them here; its fingerprint is made by upkeep, '' until then.
+update dead_letter set kind = outcome.kind, tenant = outcome.tenant
+    from outcome where outcome.job_id = dead_letter.job_id;
+-- Both hold all that is filtered by: the rows themselves, with their stack traces, are only read when shown.
+create index dead_letter_newest on dead_letter (failed_at, job_id, queue, kind, tenant, error_type, fingerprint);
+create index dead_letter_group on dead_letter (fingerprint, kind, queue, failed_at, tenant, error_type);
 
 -- What running jobs said, bounded for each attempt; seq is dense from 1 over a job's life.
 create table job_log (

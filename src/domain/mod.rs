@@ -4,6 +4,8 @@
 pub mod clock;
 /// Leases, fences and epochs.
 pub mod fence;
+/// Which errors have the same cause.
+pub mod fingerprint;
 /// Identifiers.
 pub mod ids;
 /// The job: its definition, options and view.
@@ -23,6 +25,7 @@ pub mod timeline;
 
 pub use clock::{Clock, Timestamp};
 pub use fence::{Epoch, Fence, LeaseToken, ShardEpoch, ShardId};
+pub use fingerprint::fingerprint;
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
 pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};
 pub use json::RawJson;

@@ -32,6 +32,9 @@ use crate::{
     },
     store::{
         Op, OpResult, Settled, Store, StoreError,
+        dead_letters::{
+            DeadLetters, GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterKey, LetterRow,
+        },
         error::{CommitError, UnknownCommit},
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
@@ -221,6 +224,35 @@ type Read<T> = Result<T, StoreError>;
 
 fn refused<T>() -> Read<T> {
     Err(StoreError::Refused("the tests' store only reads".into()))
+}
+
+#[async_trait]
+impl DeadLetters for Shelf {
+    async fn dead_letters(&self, _: &LetterFilter, _: LetterCursor, _: i64) -> Read<Vec<LetterRow>> {
+        Ok(Vec::new())
+    }
+    async fn dead_letter_keys(&self, _: &LetterFilter, _: LetterCursor, _: i64) -> Read<Vec<LetterKey>> {
+        Ok(Vec::new())
+    }
+    async fn dead_letter_keys_of(&self, _: &[JobId]) -> Read<Vec<LetterKey>> {
+        Ok(Vec::new())
+    }
+    async fn dead_letter_kinds(&self, _: &LetterFilter, _: i64) -> Read<Vec<String>> {
+        Ok(Vec::new())
+    }
+    async fn dead_letter_groups(&self, _: &LetterFilter, _: &GroupCursor, _: i64) -> Read<Vec<LetterGroup>> {
+        Ok(Vec::new())
+    }
+    async fn jobs_by_id(&self, ids: &[JobId]) -> Read<Vec<JobView>> {
+        Ok(self
+            .jobs
+            .lock()
+            .expect("not poisoned")
+            .iter()
+            .filter(|job| ids.contains(&job.id))
+            .cloned()
+            .collect())
+    }
 }
 
 #[async_trait]

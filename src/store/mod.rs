@@ -8,6 +8,9 @@
 pub mod assemble;
 /// What an engine promises.
 pub mod contract;
+/// Dead letters: what is read of them.
+pub mod dead_letters;
+mod definition;
 /// How a store fails, by what the caller can do.
 pub mod error;
 /// What is written: the journal's operations and their results.

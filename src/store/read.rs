@@ -169,6 +169,8 @@ pub struct DeadLetter {
     /// Where it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<String>,
+    /// Its group: dead letters with the same cause share it.
+    pub fingerprint: String,
     /// When it failed for good.
     #[schema(value_type = String, format = DateTime)]
     pub failed_at: Timestamp,
@@ -212,6 +214,10 @@ pub struct Inspection {
     pub idempotency: Option<IdempotencyRecord>,
     /// Its dead letter.
     pub dead_letter: Option<DeadLetter>,
+    /// How often it was replayed.
+    pub replay_count: i32,
+    /// When last.
+    pub last_replayed_at: Option<Timestamp>,
 }
 
 /// Which finished jobs a report covers.

@@ -11,6 +11,7 @@
 //! conformance!(fresh);
 //! ```
 
+pub(crate) mod dead_letters;
 pub(crate) mod dependencies;
 pub(crate) mod fencing;
 pub(crate) mod gates;
@@ -91,6 +92,19 @@ macro_rules! conformance {
             dependencies::an_unblocked_job_still_waits_for_its_time,
             dependencies::a_canceled_child_is_left_alone,
             dependencies::a_graph_shows_everything_connected,
+            dead_letters::failures_of_one_cause_share_a_fingerprint,
+            dead_letters::letters_are_listed_newest_first_with_their_jobs_and_attempts,
+            dead_letters::letters_are_found_by_what_they_are,
+            dead_letters::pages_of_letters_are_stable_while_letters_are_added,
+            dead_letters::groups_tell_what_fails_how_often_and_where,
+            dead_letters::pages_of_groups_are_stable_while_letters_are_added,
+            dead_letters::a_dead_letter_is_replayed_with_attempts_and_deaths_anew,
+            dead_letters::a_replay_may_change_queue_payload_type_and_priority,
+            dead_letters::only_dead_letters_are_replayed,
+            dead_letters::lineage_lasts_over_failures_retries_and_completion,
+            dead_letters::dependents_of_a_replayed_job_wait_for_it_again,
+            dead_letters::many_replays_go_in_one_batch,
+            dead_letters::a_hundred_thousand_letters_are_grouped_in_time,
             gates::parked_jobs_are_shown_as_before_but_are_not_ready,
             gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
             gates::only_what_waits_in_the_shard_is_parked,

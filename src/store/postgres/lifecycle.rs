@@ -99,5 +99,6 @@ pub(super) async fn maintain(store: &PostgresStore) -> Result<(), StoreError> {
     sqlx::query(EXPIRED_KEYS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_MARKS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_NODES).execute(&mut connection).await.map_err(store_error)?;
+    super::fingerprints::fill(&mut connection).await?;
     connection.close().await.map_err(store_error)
 }

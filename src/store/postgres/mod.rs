@@ -11,6 +11,7 @@
 mod commit;
 mod connect;
 mod error;
+mod fingerprints;
 mod guard;
 mod lifecycle;
 mod raw_limit;
@@ -103,7 +104,14 @@ impl PostgresStore {
     pub fn statements() -> Vec<(&'static str, &'static str)> {
         let mut all = commit::statements();
         all.extend(reads::statements());
-        for part in [connect::STATEMENTS, guard::STATEMENTS, lifecycle::STATEMENTS, remove::STATEMENTS] {
+        let parts = [
+            connect::STATEMENTS,
+            fingerprints::STATEMENTS,
+            guard::STATEMENTS,
+            lifecycle::STATEMENTS,
+            remove::STATEMENTS,
+        ];
+        for part in parts {
             all.extend_from_slice(part);
         }
         all

@@ -155,12 +155,12 @@ async fn run(conn: &mut SqliteConnection, now: Timestamp, ops: &[Op]) -> Result<
     end::run(&mut batch, &kinds.ends, &mut told, &mut results).await?;
     cancel::run(&mut batch, &kinds.cancels, &mut told, &mut results).await?;
     retry::run(&mut batch, &kinds.retries, &mut told, &mut results).await?;
+    replay::run(&mut batch, &kinds.replays, &mut told, &mut results).await?;
     wake::run(&mut batch, told, &mut results).await?;
     inbox::run(&mut batch, &kinds.inboxes, &mut results).await?;
     gate::park(&mut batch, &kinds.parks, &mut results).await?;
     gate::unpark(&mut batch, &kinds.unparks, &mut results).await?;
     update::run(&mut batch, &kinds.updates, &mut results).await?;
-    replay::run(&mut batch, &kinds.replays, &mut results).await?;
     forget::run(&mut batch, &kinds.forgets, &mut results).await?;
     settings::run(&mut batch, &kinds.settings, &mut results).await?;
     log::run(&mut batch, &kinds.logs, &mut results).await?;

@@ -10,7 +10,7 @@ use super::{
     wake,
 };
 use crate::{
-    domain::{AttemptRow, AttemptStatus, EventKind, Fence, JobId, JobState, ShardId, Timestamp},
+    domain::{AttemptRow, AttemptStatus, EventKind, Fence, JobId, JobState, ShardId, Timestamp, fingerprint},
     store::{
         OpResult, StoreError,
         ops::{AttemptError, EndKind, EndOp, Ended, LiveEntry},
@@ -61,9 +61,9 @@ const OUTCOME: &str = "
 
 const DEAD_LETTER: &str = "
     insert into dead_letter (job_id, shard, queue, worker, error_type, error_message, stack_trace,
-                             failed_at, attempt, replay_count, last_replayed_at)
+                             failed_at, attempt, replay_count, last_replayed_at, fingerprint, kind, tenant)
     select o.job_id, o.shard, o.queue, o.worker, o.error_type, o.error_message, o.stack_trace,
-           o.finished_at, o.attempt, o.replay_count, o.last_replayed_at
+           o.finished_at, o.attempt, o.replay_count, o.last_replayed_at, e.value ->> 1, o.kind, o.tenant
     from jsonb_each(?1) e
     join outcome o on o.job_id = unhex(e.value ->> 0)";
 
@@ -185,7 +185,8 @@ fn finish(now: Timestamp, writes: &mut Writes, op: &EndOp, lease: &Leased) -> En
         .opt_text(error.map(|error| error.message.as_str()))
         .opt_text(error.and_then(|error| error.stack_trace.as_deref()));
     if state == JobState::Failed {
-        writes.dead_letters.row().id(op.job);
+        let print = |error: &AttemptError| fingerprint(&error.error_type, &error.message);
+        writes.dead_letters.row().id(op.job).text(&error.map(print).unwrap_or_default());
     }
     Ended { state, at: now, seq: lease.event_seq + 1, entry: None, wakes: Vec::new() }
 }

@@ -3,6 +3,7 @@
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
+    dead_letters,
     error::store_error,
     parts,
     readers::snapshot,
@@ -13,9 +14,7 @@ use crate::{
     domain::{AttemptRow, JobId, JobState, JobView, ShardId, TimelineRow},
     store::{
         StoreError,
-        read::{
-            DeadLetter, FinishedFilter, FinishedRow, IdempotencyRecord, Inspection, JobCursor, JobFilter,
-        },
+        read::{FinishedFilter, FinishedRow, IdempotencyRecord, Inspection, JobCursor, JobFilter},
     },
 };
 
@@ -106,11 +105,6 @@ const KEY: &str = "
     from job join idempotency i on i.tenant = job.tenant and i.key = job.idempotency_key
     where job.id = ?1 and i.job_id = ?1";
 
-const LETTER: &str = "
-    select job_id, queue, worker, error_type, error_message, stack_trace, failed_at, attempt, replay_count,
-           last_replayed_at
-    from dead_letter where job_id = ?1";
-
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("list all", LIST_ALL),
@@ -120,7 +114,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("locate", LOCATE),
     ("finished", FINISHED),
     ("key", KEY),
-    ("letter", LETTER),
 ];
 
 /// The most attempts and timeline rows of an inspection, and rows of any page.
@@ -216,7 +209,9 @@ pub(super) async fn inspect(pool: &SqlitePool, id: JobId) -> Result<Option<Inspe
         events,
         graph,
         idempotency: key(&mut tx, id).await?,
-        dead_letter: letter(&mut tx, id).await?,
+        dead_letter: dead_letters::letters(&mut tx, ids([id])).await?.pop(),
+        replay_count: i32::try_from(stored.replay_count).unwrap_or(i32::MAX),
+        last_replayed_at: stored.last_replayed_at,
     }))
 }
 
@@ -233,24 +228,6 @@ async fn key(conn: &mut SqliteConnection, id: JobId) -> Result<Option<Idempotenc
         tenant_id: cols.get()?,
         job_id: cols.job()?,
         expires_at: cols.time()?,
-    }))
-}
-
-async fn letter(conn: &mut SqliteConnection, id: JobId) -> Result<Option<DeadLetter>, StoreError> {
-    let row = sqlx::query(LETTER).bind(id.0).fetch_optional(conn).await.map_err(store_error)?;
-    let Some(row) = row else { return Ok(None) };
-    let mut cols = Cols::of(&row);
-    Ok(Some(DeadLetter {
-        job_id: cols.job()?,
-        queue: cols.get()?,
-        worker_id: cols.get()?,
-        error_type: cols.get()?,
-        error_message: cols.get()?,
-        stack_trace: cols.get()?,
-        failed_at: cols.time()?,
-        last_attempt: cols.int()?,
-        replay_count: cols.int()?,
-        last_replayed_at: cols.opt_time()?,
     }))
 }
 

@@ -40,6 +40,7 @@ mod audit;
 mod batch;
 mod cancel;
 mod commit;
+mod dead_letters;
 mod end;
 mod error;
 mod forget;
@@ -247,7 +248,8 @@ impl Store for SqliteStore {
         const NODES_KEPT_MS: i64 = 86_400_000;
         write!(self, conn => async {
             ownership::forget_nodes(conn, now().plus_millis(-NODES_KEPT_MS)).await?;
-            remove::keys_over(conn, now()).await
+            remove::keys_over(conn, now()).await?;
+            dead_letters::fill_fingerprints(conn).await
         }.await)
     }
 

@@ -231,7 +231,7 @@ pub(super) async fn attempts(conn: &mut SqliteConnection, id: JobId) -> Result<V
     rows.iter().map(attempt_row).collect()
 }
 
-fn attempt_row(row: &SqliteRow) -> Result<AttemptRow, StoreError> {
+pub(super) fn attempt_row(row: &SqliteRow) -> Result<AttemptRow, StoreError> {
     let mut cols = Cols::of(row);
     let (job_id, attempt, fence) = (cols.job()?, cols.int()?, Fence(cols.get()?));
     let worker_id = cols.get()?;

@@ -11,7 +11,7 @@ use super::{
     wake,
 };
 use crate::{
-    domain::{EventKind, JobEvent, JobId, JobState},
+    domain::{EventKind, JobEvent, JobId, JobState, Timestamp},
     store::{
         OpResult, StoreError,
         assemble::{LiveRow, OutcomeRow},
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const REVIVE: &str = "
+pub(super) const REVIVE: &str = "
     insert into job_live (id, shard, queue, priority, run_at, state, updated_at, tenant, kind, event_seq,
                           fence, replay_count, last_replayed_at, last_error, last_worker,
                           last_started_at, execution_ms)
@@ -96,14 +96,14 @@ fn retry(batch: &mut Batch<'_>, writes: &mut Writes, stored: Stored) -> Retried 
         write_out(batch, &stored);
         writes.unfinish.row().id(id);
         writes.unbury.row().id(id);
-        live_again(writes, &stored, &live, seq, batch);
+        live_again(&mut writes.live, &stored, &live, seq, batch.now);
     }
     batch.event(id, seq, EventKind::Retried, JobState::Queued, batch.now, None, None);
     Retried::Done { entry: entry(&stored.parts.job, &live), from, wakes: Vec::new() }
 }
 
 /// A live row from an outcome: attempts and deaths anew, the fence goes on.
-fn revived(outcome: &OutcomeRow) -> LiveRow {
+pub(super) fn revived(outcome: &OutcomeRow) -> LiveRow {
     LiveRow {
         shard: outcome.shard,
         queue: outcome.queue.clone(),
@@ -123,18 +123,17 @@ fn revived(outcome: &OutcomeRow) -> LiveRow {
     }
 }
 
-fn live_again(writes: &mut Writes, stored: &Stored, live: &LiveRow, seq: i64, batch: &Batch<'_>) {
+/// A row for [`REVIVE`].
+pub(super) fn live_again(rows: &mut Rows, stored: &Stored, live: &LiveRow, seq: i64, now: Timestamp) {
     let job = &stored.parts.job;
-    writes
-        .live
-        .row()
+    rows.row()
         .id(job.id)
         .int(live.shard.0)
         .text(&live.queue)
         .int(live.priority)
         .int(live.run_at.0)
         .int(live.state.code())
-        .int(batch.now.0)
+        .int(now.0)
         .text(&job.tenant)
         .text(&job.kind)
         .int(seq)

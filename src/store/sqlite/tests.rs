@@ -9,6 +9,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         batch::STATEMENTS,
         cancel::STATEMENTS,
         commit::STATEMENTS,
+        dead_letters::STATEMENTS,
         end::STATEMENTS,
         forget::STATEMENTS,
         gate::STATEMENTS,

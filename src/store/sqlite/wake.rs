@@ -10,7 +10,7 @@ use crate::{
     domain::{JobId, ShardId},
     store::{
         OpResult, StoreError,
-        ops::{Canceled, Retried},
+        ops::{Canceled, Changed, Retried},
     },
 };
 
@@ -59,6 +59,7 @@ pub(super) async fn run(
         inbox.row().int(shard.0).id(parent).int(batch.now.0);
         match told.0.get(&parent).and_then(|index| results[*index].as_mut()) {
             Some(OpResult::Ended(ended)) => ended.wakes.push(shard),
+            Some(OpResult::Changed(Changed::Done(done))) => done.wakes.push(shard),
             Some(
                 OpResult::Canceled(Canceled::Done { wakes, .. })
                 | OpResult::Retried(Retried::Done { wakes, .. }),

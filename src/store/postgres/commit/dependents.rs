@@ -12,7 +12,7 @@ use crate::{
     domain::{JobId, JobState, ShardId},
     store::{
         StoreError,
-        ops::{Canceled, OpResult, Retried},
+        ops::{Canceled, Changed, OpResult, Retried},
     },
 };
 
@@ -51,6 +51,7 @@ pub(super) async fn run(batch: &mut Batch<'_>, results: &mut Results) -> Result<
         let (job, shard): (JobId, ShardId) = (columns.job()?, columns.shard()?);
         match places.get(&job).and_then(|place| results.get_mut(*place)) {
             Some(OpResult::Ended(ended)) => ended.wakes.push(shard),
+            Some(OpResult::Changed(Changed::Done(done))) => done.wakes.push(shard),
             Some(
                 OpResult::Canceled(Canceled::Done { wakes, .. })
                 | OpResult::Retried(Retried::Done { wakes, .. }),

@@ -12,7 +12,7 @@ use super::{
     batch::{Batch, Placed, Results},
 };
 use crate::{
-    domain::{AttemptStatus, EventKind, Fence, JobId, JobState},
+    domain::{AttemptStatus, EventKind, Fence, JobId, JobState, fingerprint},
     store::{
         StoreError,
         ops::{AttemptError, EndKind, EndOp, Ended, OpResult},
@@ -80,10 +80,12 @@ returning job_id, event_seq, shard, queue";
 
 /// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
 const DEAD_LETTER: &str =
-    "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue)
-select o.job_id, o.finished_at, o.last_replayed_at, o.replay_count, o.shard, o.queue
-from outcome o
-where o.job_id = any($1)
+    "insert into dead_letter (job_id, failed_at, last_replayed_at, replay_count, shard, queue, fingerprint, error_type,
+       kind, tenant)
+select o.job_id, o.finished_at, o.last_replayed_at, o.replay_count, o.shard, o.queue, w.fingerprint,
+       coalesce(o.error_type, ''), o.kind, o.tenant
+from unnest($1::uuid[], $2::text[]) as w (id, fingerprint)
+join outcome o on o.job_id = any(array[w.id])
 order by o.job_id
 on conflict (job_id) do nothing";
 
@@ -134,7 +136,7 @@ pub(super) async fn run(
     }
     let ended = end(batch, ops).await?;
     let mut stale = Placed::new();
-    let mut failed = Vec::new();
+    let (mut failed, mut fingerprints) = (Vec::new(), Vec::new());
     for (place, op) in ops {
         let Some(seq) = ended.get(&op.job) else {
             stale.push((*place, *op));
@@ -143,13 +145,20 @@ pub(super) async fn run(
         let state = op.kind.state();
         if state == JobState::Failed {
             failed.push(op.job.0);
+            let print = |error: &AttemptError| fingerprint(&error.error_type, &error.message);
+            fingerprints.push(error(&op.kind).map(print).unwrap_or_default());
         }
         batch.effects.told.push((op.job, Some(state), *place));
         let ended = Ended { state, at: batch.now, seq: *seq, entry: None, wakes: Vec::new() };
         results.set(*place, OpResult::Ended(ended));
     }
     if !failed.is_empty() {
-        sqlx::query(DEAD_LETTER).bind(failed).execute(&mut *batch.connection).await.map_err(store_error)?;
+        sqlx::query(DEAD_LETTER)
+            .bind(failed)
+            .bind(fingerprints)
+            .execute(&mut *batch.connection)
+            .await
+            .map_err(store_error)?;
     }
     answer_stale(batch, &stale, results).await
 }

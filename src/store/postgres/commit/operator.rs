@@ -57,7 +57,7 @@ select job_id, $3, $3, started_at, last_replayed_at, fence, seq,
        replay_count, shard, priority, 0, queue, kind, tenant, error_message, worker
 from gone";
 
-const UNBURY: &str = "delete from dead_letter where job_id = any($1)";
+pub(super) const UNBURY: &str = "delete from dead_letter where job_id = any($1)";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("operator cancel waiting", CANCEL_WAITING),
@@ -80,7 +80,7 @@ struct Plan {
 }
 
 /// The jobs of the operations, as they are behind their locks.
-struct Found {
+pub(super) struct Found {
     live: BTreeMap<JobId, Held>,
     finished: BTreeMap<JobId, (JobParts, i64)>,
 }
@@ -114,7 +114,7 @@ pub(super) async fn run(
     write(batch, plan).await
 }
 
-async fn find(batch: &mut Batch<'_>, jobs: BTreeSet<Uuid>) -> Result<Found, StoreError> {
+pub(super) async fn find(batch: &mut Batch<'_>, jobs: BTreeSet<Uuid>) -> Result<Found, StoreError> {
     let live = held::load(batch, jobs.iter().copied().collect()).await?;
     let ends = keys::finished(batch, jobs.iter().filter(|job| !live.contains_key(&JobId(**job)))).await?;
     let ids: Vec<Uuid> = ends.keys().map(|job| job.0).collect();
@@ -215,21 +215,25 @@ fn retry(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &RetryOp
     Retried::Done { entry, from, wakes: Vec::new() }
 }
 
-fn take_live(found: &mut Found, job: JobId, shard: ShardId) -> Option<Held> {
+pub(super) fn take_live(found: &mut Found, job: JobId, shard: ShardId) -> Option<Held> {
     if found.live.get(&job)?.shard != shard {
         return None;
     }
     found.live.remove(&job)
 }
 
-fn take_finished(found: &mut Found, job: JobId, shard: ShardId) -> Option<(JobParts, OutcomeRow, i64)> {
+pub(super) fn take_finished(
+    found: &mut Found,
+    job: JobId,
+    shard: ShardId,
+) -> Option<(JobParts, OutcomeRow, i64)> {
     let (parts, seq) = found.finished.remove(&job)?;
     let outcome = parts.outcome.clone().filter(|outcome| outcome.shard == shard)?;
     Some((parts, outcome, seq))
 }
 
 /// Writes the rows and the attempt that an outcome stands for.
-fn write_out(batch: &mut Batch<'_>, parts: &JobParts, outcome: &OutcomeRow) {
+pub(super) fn write_out(batch: &mut Batch<'_>, parts: &JobParts, outcome: &OutcomeRow) {
     for row in parts.end_rows(outcome) {
         batch.effects.timeline_row(row);
     }

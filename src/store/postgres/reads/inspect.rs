@@ -2,10 +2,10 @@
 
 use super::{
     super::{PostgresStore, error::store_error, rows::Columns},
-    Snapshot, done, graph, parts, snapshot,
+    Snapshot, dead_letters, done, graph, parts, snapshot,
 };
 use crate::{
-    domain::JobId,
+    domain::{JobId, Timestamp},
     store::{
         StoreError,
         assemble::JobParts,
@@ -18,10 +18,14 @@ from job j
 join idempotency i on i.tenant = j.tenant and i.key = j.idempotency_key
 where j.id = $1 and i.job_id = $1";
 
-const LETTER: &str =
-    "select queue, failed_at, replay_count, last_replayed_at from dead_letter where job_id = $1";
+const LETTER: &str = "select job_id, failed_at, queue, replay_count, last_replayed_at, fingerprint from dead_letter where job_id = $1";
 
-pub(super) const STATEMENTS: &[(&str, &str)] = &[("inspect key", KEY), ("inspect letter", LETTER)];
+/// How often a job was replayed, wherever that is kept.
+const LINEAGE: &str = "select replay_count, last_replayed_at from job_live where id = $1
+union all select replay_count, last_replayed_at from outcome where job_id = $1";
+
+pub(super) const STATEMENTS: &[(&str, &str)] =
+    &[("inspect key", KEY), ("inspect letter", LETTER), ("inspect lineage", LINEAGE)];
 
 /// The most attempts and timeline rows of an inspection.
 const ROWS_MAX: usize = 1_000;
@@ -42,6 +46,7 @@ pub(in super::super) async fn inspect(
     };
     let idempotency = key(&mut snapshot, id).await?;
     let dead_letter = letter(&mut snapshot, id, &parts).await?;
+    let (replay_count, last_replayed_at) = lineage(&mut snapshot, id).await?;
     done(snapshot).await?;
     Ok(Some(Inspection {
         job: parts.view(now),
@@ -50,6 +55,8 @@ pub(in super::super) async fn inspect(
         graph,
         idempotency,
         dead_letter,
+        replay_count,
+        last_replayed_at,
     }))
 }
 
@@ -71,25 +78,19 @@ async fn key(snapshot: &mut Snapshot, id: JobId) -> Result<Option<IdempotencyRec
     .transpose()
 }
 
-/// The dead letter; its error is the outcome's.
 async fn letter(
     snapshot: &mut Snapshot,
     id: JobId,
     parts: &JobParts,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let row = sqlx::query(LETTER).bind(id.0).fetch_optional(snapshot).await.map_err(store_error)?;
-    let (Some(row), Some(outcome)) = (row, &parts.outcome) else { return Ok(None) };
-    let mut columns = Columns::of(&row);
-    Ok(Some(DeadLetter {
-        job_id: id,
-        queue: columns.next()?,
-        worker_id: outcome.worker.clone().unwrap_or_default(),
-        error_type: outcome.error_type.clone().unwrap_or_default(),
-        error_message: outcome.error_message.clone().unwrap_or_default(),
-        stack_trace: outcome.stack_trace.clone(),
-        failed_at: columns.time()?,
-        last_attempt: outcome.attempt,
-        replay_count: columns.next()?,
-        last_replayed_at: columns.time_or_none()?,
-    }))
+    row.map_or(Ok(None), |row| dead_letters::letter(&row, parts))
+}
+
+async fn lineage(snapshot: &mut Snapshot, id: JobId) -> Result<(i32, Option<Timestamp>), StoreError> {
+    let row = sqlx::query(LINEAGE).bind(id.0).fetch_optional(snapshot).await.map_err(store_error)?;
+    row.map_or(Ok((0, None)), |row| {
+        let mut columns = Columns::of(&row);
+        Ok((columns.next()?, columns.time_or_none()?))
+    })
 }

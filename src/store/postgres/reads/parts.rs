@@ -192,29 +192,28 @@ pub(in super::super) async fn attempts(
     job: JobId,
 ) -> Result<Vec<AttemptRow>, StoreError> {
     let rows = sqlx::query(ATTEMPTS).bind(job.0).fetch_all(snapshot).await.map_err(store_error)?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = Columns::of(row);
-            let fence = columns.fence()?;
-            let (started_at, finished_at) = (columns.time()?, columns.time()?);
-            let attempt = columns.next()?;
-            let status = columns
-                .attempt_status()?
-                .ok_or_else(|| StoreError::Refused("an attempt without a status".into()))?;
-            Ok(AttemptRow {
-                id: AttemptRow::id_of(job, fence),
-                job_id: job,
-                attempt,
-                fence,
-                worker_id: columns.next()?,
-                status,
-                error_type: columns.next()?,
-                error_message: columns.next()?,
-                stack_trace: columns.next()?,
-                lease_expired: status == crate::domain::AttemptStatus::LeaseExpired,
-                started_at,
-                finished_at: Some(finished_at),
-            })
-        })
-        .collect()
+    rows.iter().map(|row| attempt(job, &mut Columns::of(row))).collect()
+}
+
+/// An ended attempt, from the columns that [`ATTEMPTS`] selects.
+pub(super) fn attempt(job: JobId, columns: &mut Columns<'_>) -> Result<AttemptRow, StoreError> {
+    let fence = columns.fence()?;
+    let (started_at, finished_at) = (columns.time()?, columns.time()?);
+    let attempt = columns.next()?;
+    let status =
+        columns.attempt_status()?.ok_or_else(|| StoreError::Refused("an attempt without a status".into()))?;
+    Ok(AttemptRow {
+        id: AttemptRow::id_of(job, fence),
+        job_id: job,
+        attempt,
+        fence,
+        worker_id: columns.next()?,
+        status,
+        error_type: columns.next()?,
+        error_message: columns.next()?,
+        stack_trace: columns.next()?,
+        lease_expired: status == crate::domain::AttemptStatus::LeaseExpired,
+        started_at,
+        finished_at: Some(finished_at),
+    })
 }
