@@ -32,6 +32,7 @@ use crate::{
     },
     store::{
         Op, OpResult, Settled, Store, StoreError,
+        queues::QueueReads,
         error::{CommitError, UnknownCommit},
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
@@ -221,6 +222,16 @@ type Read<T> = Result<T, StoreError>;
 
 fn refused<T>() -> Read<T> {
     Err(StoreError::Refused("the tests' store only reads".into()))
+}
+
+#[async_trait]
+impl QueueReads for Shelf {
+    async fn set_aside(&self, _: ShardId, _: &str, _: Option<JobId>, _: i64) -> Read<Vec<JobId>> {
+        Ok(Vec::new())
+    }
+    async fn oldest_gated(&self, _: ShardId, _: &str) -> Read<Option<Timestamp>> {
+        Ok(None)
+    }
 }
 
 #[async_trait]

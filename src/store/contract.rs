@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::{
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
+    queues::QueueReads,
     read::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
@@ -27,7 +28,7 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: QueueReads + Send + Sync + std::fmt::Debug + 'static {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 
