@@ -4,6 +4,9 @@ alter table job_live add column expires_at timestamptz;
 comment on column job_live.expires_at is 'A job that has not started by then is canceled.';
 create index job_live_expires on job_live (shard, queue, expires_at) where expires_at is not null and last_started_at is null;
 
+-- What waits in a queue out of its order, for a purge.
+create index job_live_aside on job_live (shard, queue, id) where state = 3 or gate is not null;
+
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';

@@ -5,6 +5,9 @@ alter table job_live add column expires_at integer;
 create index job_live_expires on job_live (shard, queue, expires_at)
     where expires_at is not null and last_started_at is null;
 
+-- What waits in a queue out of its order, for a purge.
+create index job_live_aside on job_live (shard, queue, id) where state = 3 or gate is not null;
+
 -- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column kind text not null default '';

@@ -14,6 +14,8 @@ pub mod job;
 pub mod json;
 /// Names of queues, types, tenants, tags and keys.
 pub mod name;
+/// Settings of queues.
+pub mod queue;
 /// Retry policies.
 pub mod retry;
 /// The nine states and the moves between them.
@@ -29,6 +31,7 @@ pub use fingerprint::fingerprint;
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
 pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};
 pub use json::RawJson;
+pub use queue::{QueueChange, QueueConfig, QueuePatch};
 pub use retry::RetryPolicy;
 pub use state::{IllegalTransition, JobEvent, JobState};
 pub use submit::{FieldError, SubmitDefaults, SubmitRequest};

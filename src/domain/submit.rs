@@ -257,6 +257,18 @@ fn fingerprint(kind: &str, queue: &str, payload: &RawJson) -> [u8; 32] {
     hash.finalize().into()
 }
 
+impl RetryRequest {
+    /// Checks it, and fills in what is absent.
+    ///
+    /// # Errors
+    /// All that is wrong, with pointers from `/retry` on.
+    pub(super) fn check(&self, defaults: &SubmitDefaults) -> Result<RetryPolicy, Vec<FieldError>> {
+        let mut faults = Faults::default();
+        let policy = faults.retry(self, defaults);
+        if faults.0.is_empty() { Ok(policy) } else { Err(faults.0) }
+    }
+}
+
 #[derive(Default)]
 struct Faults(Vec<FieldError>);
 

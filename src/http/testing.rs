@@ -36,6 +36,7 @@ use crate::{
             DeadLetters, GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterKey, LetterRow,
         },
         error::{CommitError, UnknownCommit},
+        queues::QueueReads,
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
             ReadyKey, ReadyRow,
@@ -252,6 +253,16 @@ impl DeadLetters for Shelf {
             .filter(|job| ids.contains(&job.id))
             .cloned()
             .collect())
+    }
+}
+
+#[async_trait]
+impl QueueReads for Shelf {
+    async fn set_aside(&self, _: ShardId, _: &str, _: Option<JobId>, _: i64) -> Read<Vec<JobId>> {
+        Ok(Vec::new())
+    }
+    async fn oldest_gated(&self, _: ShardId, _: &str) -> Read<Option<Timestamp>> {
+        Ok(None)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     dead_letters::DeadLetters,
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
+    queues::QueueReads,
     read::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
@@ -28,7 +29,7 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: DeadLetters + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: DeadLetters + QueueReads + Send + Sync + std::fmt::Debug + 'static {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 

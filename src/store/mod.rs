@@ -19,6 +19,8 @@ pub mod ops;
 mod patch;
 /// PostgreSQL: the engine of a cluster.
 pub mod postgres;
+/// What is read of queues, and how they admit births.
+pub mod queues;
 /// What is read.
 pub mod read;
 /// The embedded engine.

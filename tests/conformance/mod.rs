@@ -22,11 +22,19 @@ pub(crate) mod lists;
 pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod random;
+pub(crate) mod settings;
 
 /// One test for each case of the suite.
 macro_rules! conformance {
     ($fresh:path) => {
         conformance_cases! { $fresh;
+            settings::settings_are_kept_and_what_is_not_named_stays,
+            settings::settings_are_fenced,
+            settings::a_queue_that_drains_takes_no_births,
+            settings::births_beyond_the_depth_are_refused_as_a_whole,
+            settings::nothing_depends_on_a_job_that_was_not_admitted,
+            settings::concurrent_births_keep_the_depth,
+            settings::what_waits_out_of_order_is_found,
             life::a_job_is_made_run_and_completed,
             life::a_failed_attempt_is_tried_again,
             life::a_retrying_job_becomes_ready_at_its_time,

@@ -36,6 +36,8 @@ use crate::domain::{
 };
 use writer::{Writer, now};
 
+mod admit;
+mod aside;
 mod audit;
 mod batch;
 mod cancel;

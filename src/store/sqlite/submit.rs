@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::{
+    admit,
     batch::Batch,
     moves::{self, MOVE, NOTE_LEASE, NOTE_OUTCOME, entry, materialise},
     parts::{self, Stored},
@@ -67,6 +68,7 @@ async fn load(
     plan: &mut Plan<'_>,
 ) -> Result<(), StoreError> {
     let jobs = || ops.iter().flat_map(|(_, op)| &op.jobs);
+    plan.queues = admit::read(batch, ops).await?;
     for row in &batch.read(KNOWN, ids(jobs().map(|job| job.id))).await? {
         plan.known.insert(Cols::of(row).job()?);
     }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
     domain::{DependencyPolicy, JobId, JobState, NewJob, ShardId, Timestamp},
-    store::ops::{LiveEntry, SubmitOp, SubmitRefusal, Submitted},
+    store::{
+        ops::{LiveEntry, SubmitOp, SubmitRefusal, Submitted},
+        queues::{Admission, admit},
+    },
 };
 
 /// The record behind a key that holds.
@@ -45,6 +48,8 @@ pub(super) struct Plan<'o> {
     pub(super) keys: HashMap<(String, String), Key>,
     /// Jobs that may be depended on; those of this batch as well.
     pub(super) parents: HashMap<JobId, Parent>,
+    /// What the queues of births admit.
+    pub(super) queues: BTreeMap<String, Admission>,
     /// What is to be written, in order.
     pub(super) births: Vec<Birth<'o>>,
     /// Keys to be written.
@@ -72,6 +77,7 @@ impl<'o> Plan<'o> {
             known: HashSet::new(),
             keys: HashMap::new(),
             parents: HashMap::new(),
+            queues: BTreeMap::new(),
             births: Vec::new(),
             claims: Vec::new(),
             repeats: BTreeMap::new(),
@@ -83,6 +89,11 @@ impl<'o> Plan<'o> {
         let mut draft = Draft::default();
         for (index, job) in op.jobs.iter().enumerate() {
             self.plan(op, index, job, &mut draft)?;
+        }
+        // A job of the queue's owner was admitted by it.
+        if op.owner.is_none() {
+            let new = op.jobs.iter().enumerate().filter(|(_, job)| draft.made.contains_key(&job.id));
+            admit(&mut self.queues, new)?;
         }
         for job in &draft.claims {
             if let Some((key, record)) = claim(job) {

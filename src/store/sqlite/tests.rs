@@ -27,6 +27,8 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         replay::STATEMENTS,
         retry::STATEMENTS,
         schema::STATEMENTS,
+        admit::STATEMENTS,
+        aside::STATEMENTS,
         settings::STATEMENTS,
         submit::STATEMENTS,
         submit_rows::STATEMENTS,

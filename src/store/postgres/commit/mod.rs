@@ -9,6 +9,7 @@
 //! transaction. A connection that ends while COMMIT is on its way leaves the outcome open: `settle` reads
 //! the batch's mark, which the transaction wrote together with everything else.
 
+mod admit;
 mod audit;
 mod batch;
 mod dependents;
@@ -57,6 +58,7 @@ const CONFLICTS_MAX: u32 = 8;
 /// Statements by name, for the test that prepares each.
 pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
     [
+        admit::STATEMENTS,
         audit::STATEMENTS,
         batch::STATEMENTS,
         dependents::STATEMENTS,

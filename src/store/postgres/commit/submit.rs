@@ -10,6 +10,7 @@ use super::{
         error::store_error,
         rows::{Columns, times},
     },
+    admit as admission,
     batch::{Batch, Placed, Results},
     keys::{self, Keys, Said},
 };
@@ -18,6 +19,7 @@ use crate::{
     store::{
         StoreError,
         ops::{LiveEntry, OpResult, SubmitOp, SubmitRefusal, Submitted},
+        queues::{Admission, admit},
     },
 };
 
@@ -126,7 +128,9 @@ pub(super) async fn run<'a>(
         return Ok(());
     }
     keys.take(batch).await?;
-    let mut family = Family { parents: read_parents(batch, parents(ops)).await?, now: batch.now };
+    let queues = admission::read(batch, ops).await?;
+    let parents = read_parents(batch, parents(ops)).await?;
+    let mut family = Family { parents, queues, now: batch.now };
     let mut births: Vec<Birth<'a>> = Vec::new();
     let mut decided: Vec<(usize, Vec<Decided>)> = Vec::new();
     let mut repeats = Vec::new();
@@ -172,9 +176,10 @@ enum Decided {
 /// A parent: whose it is and how it ended, if it has.
 type Parent = (String, Option<JobState>);
 
-/// The parents that exist, those of the batch included.
+/// The parents that exist, those of the batch included, and what the queues of births admit.
 struct Family {
     parents: HashMap<JobId, Parent>,
+    queues: BTreeMap<String, Admission>,
     now: Timestamp,
 }
 
@@ -212,6 +217,17 @@ fn decide<'a>(
                 family.parents.remove(&job);
             }
             return Err(fault);
+        }
+    }
+    // A job of the queue's owner was admitted by it.
+    if op.owner.is_none() {
+        let made_here: HashSet<JobId> = made.iter().copied().collect();
+        let new = op.jobs.iter().enumerate().filter(|(_, job)| made_here.contains(&job.id));
+        if let Err(refusal) = admit(&mut family.queues, new) {
+            for job in made {
+                family.parents.remove(&job);
+            }
+            return Err(refusal);
         }
     }
     Ok((births, answers))

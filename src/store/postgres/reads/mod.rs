@@ -1,5 +1,6 @@
 //! What is read. Each read is one snapshot: one statement, or one repeatable-read transaction.
 
+mod aside;
 mod dead_letters;
 pub(super) mod graph;
 pub(super) mod inspect;
@@ -17,6 +18,7 @@ use crate::store::StoreError;
 pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
     [
         dead_letters::STATEMENTS,
+        aside::STATEMENTS,
         graph::STATEMENTS,
         inspect::STATEMENTS,
         job::STATEMENTS,
