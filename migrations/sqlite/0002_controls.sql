@@ -1,13 +1,11 @@
 -- Operators' controls: changes of waiting jobs, expiry, dead-letter groups, log lines, the audit log, bulk operations.
 
--- A job that has not started by then is canceled.
+-- A job that has not started by then is canceled; null once a lease of it has ended.
 alter table job_live add column expires_at integer;
-create index job_live_expires on job_live (shard, queue, expires_at)
-    where expires_at is not null and last_started_at is null;
+create index job_live_expires on job_live (expires_at, id) where expires_at is not null;
 
 -- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
 alter table dead_letter add column fingerprint text not null default '';
-alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';
 alter table dead_letter add column tenant text not null default '';
 create index dead_letter_newest on dead_letter (failed_at, job_id);

@@ -10,6 +10,7 @@ use super::{
         ReadyRow,
     },
 };
+use super::submissions::SubmissionReads;
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
 };
@@ -27,7 +28,7 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: SubmissionReads + Send + Sync + std::fmt::Debug + 'static {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 

@@ -16,6 +16,8 @@ pub mod ops;
 pub mod postgres;
 /// What is read.
 pub mod read;
+/// What is read about submissions.
+pub mod submissions;
 /// The embedded engine.
 pub mod sqlite;
 

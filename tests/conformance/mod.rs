@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod dependencies;
+pub(crate) mod expiry;
 pub(crate) mod fencing;
 pub(crate) mod gates;
 pub(crate) mod keys;
@@ -91,6 +92,8 @@ macro_rules! conformance {
             dependencies::an_unblocked_job_still_waits_for_its_time,
             dependencies::a_canceled_child_is_left_alone,
             dependencies::a_graph_shows_everything_connected,
+            expiry::only_what_was_never_leased_expires,
+            expiry::jobs_past_their_time_are_found_and_not_granted,
             gates::parked_jobs_are_shown_as_before_but_are_not_ready,
             gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
             gates::only_what_waits_in_the_shard_is_parked,

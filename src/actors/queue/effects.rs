@@ -227,6 +227,7 @@ impl QueueState {
                 self.step(|core, _now, out| core.actor_down(job, fence, &reason, out));
                 self.lease_failure = None;
             }
+            QueueOp::Expired(jobs) => self.take_expired(&jobs),
             QueueOp::StopGranting => self.step(|core, _now, out| core.set_granting(false, out)),
         }
     }
@@ -253,6 +254,7 @@ impl QueueState {
                 crate::metrics::started(Duration::from_millis(waited.unsigned_abs()));
                 self.step(|core, now, out| core.granted(granted, now, out));
             }
+            (OpKey::Grant(job), Ok(OpResult::Expired)) => self.grant_expired(job),
             (OpKey::Grant(job), Ok(_)) => self.step(|core, _now, out| core.not_ready(job, out)),
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),

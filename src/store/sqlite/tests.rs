@@ -27,6 +27,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         retry::STATEMENTS,
         schema::STATEMENTS,
         settings::STATEMENTS,
+        submissions::STATEMENTS,
         submit::STATEMENTS,
         submit_rows::STATEMENTS,
         update::STATEMENTS,

@@ -6,6 +6,7 @@ pub(super) mod job;
 pub(super) mod list;
 pub(super) mod parts;
 pub(super) mod queues;
+mod submissions;
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -21,6 +22,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         list::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,
+        submissions::STATEMENTS,
     ]
     .concat()
 }
