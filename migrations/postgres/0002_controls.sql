@@ -1,8 +1,8 @@
 -- Operators' controls: changes of waiting jobs, expiry, dead-letter groups, log lines, the audit log, bulk operations.
 
 alter table job_live add column expires_at timestamptz;
-comment on column job_live.expires_at is 'A job that has not started by then is canceled.';
-create index job_live_expires on job_live (shard, queue, expires_at) where expires_at is not null and last_started_at is null;
+comment on column job_live.expires_at is 'A job that has not started by then is canceled; null once a lease of it has ended.';
+create index job_live_expires on job_live (expires_at, id) where expires_at is not null;
 
 -- What waits in a queue out of its order, for a purge.
 create index job_live_aside on job_live (shard, queue, id) where state = 3 or gate is not null;

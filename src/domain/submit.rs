@@ -112,8 +112,9 @@ pub struct SubmitRequest {
     pub fairness_key: Option<String>,
     /// What it takes from rate limits; 1.
     pub cost: Option<i64>,
-    /// Not in this version: refused with 422 rather than ignored.
-    pub expires_at: Option<serde_json::Value>,
+    /// Canceled if it has not started by then; in the future, within ten years.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
     /// Not in this version: refused with 422 rather than ignored.
     pub on_finish: Option<serde_json::Value>,
     /// Not in this version: refused with 422 rather than ignored.
@@ -190,10 +191,9 @@ impl SubmitRequest {
             fairness_key: self.fairness_key.inspect(|key| faults.name("/fairnessKey", key)),
             cost: self.cost.map(|cost| u32::try_from(faults.range("/cost", cost, 0, 1_000_000)).unwrap_or(1)),
             parent_job_id: self.parent_job_id,
+            expires_at: self.expires_at.inspect(|at| faults.expires_at(*at, now)),
         };
-        for (pointer, value) in
-            [("/expiresAt", &self.expires_at), ("/onFinish", &self.on_finish), ("/unique", &self.unique)]
-        {
+        for (pointer, value) in [("/onFinish", &self.on_finish), ("/unique", &self.unique)] {
             if value.as_ref().is_some_and(|value| !value.is_null()) {
                 faults.add(pointer, "not supported by this version of the node");
             }
@@ -310,6 +310,14 @@ impl Faults {
         }
     }
 
+    fn expires_at(&mut self, at: Timestamp, now: Timestamp) {
+        if at <= now {
+            self.add("/expiresAt", "must be in the future");
+        } else if at > now.plus_millis((DELAY_SECONDS_MAX * 1_000.0) as i64) {
+            self.add("/expiresAt", "must be within ten years");
+        }
+    }
+
     fn dependencies(&mut self, ids: &[String]) -> Vec<JobId> {
         if ids.len() > DEPENDENCIES_MAX {
             self.add("/dependencies", format!("at most {DEPENDENCIES_MAX} jobs"));
@@ -423,6 +431,18 @@ mod tests {
         let long = |n: usize| format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(n - 2));
         assert!(check(&long(PAYLOAD_BYTES_MAX)).is_ok());
         assert_eq!(check(&long(PAYLOAD_BYTES_MAX + 1)).expect_err("too large"), ["/payload"]);
+    }
+
+    #[test]
+    fn expiry_is_in_the_future_and_within_ten_years() {
+        let at = |micros: i64| check(&format!(r#"{{"type":"t","expiresAt":"{}"}}"#, Timestamp(micros)));
+        let latest = Timestamp(1_000_000_000).plus_millis(DELAY_SECONDS_MAX as i64 * 1_000).0;
+        for micros in [1_000_000_001, latest] {
+            assert_eq!(at(micros).expect("valid").options.expires_at, Some(Timestamp(micros)));
+        }
+        for micros in [0, 1_000_000_000, latest + 1] {
+            assert_eq!(at(micros).expect_err("too early or late"), ["/expiresAt"]);
+        }
     }
 
     #[test]

@@ -384,3 +384,20 @@ impl Store for Shelf {
     }
     async fn close(&self) {}
 }
+
+#[async_trait]
+impl crate::store::submissions::SubmissionReads for Shelf {
+    async fn submitted(
+        &self,
+        _: &[JobId],
+    ) -> Read<Vec<(JobView, Option<crate::store::read::IdempotencyRecord>)>> {
+        Ok(Vec::new())
+    }
+    async fn expired(
+        &self,
+        _: Option<(Timestamp, JobId)>,
+        _: i64,
+    ) -> Read<Vec<crate::store::submissions::ExpiredRow>> {
+        Ok(Vec::new())
+    }
+}

@@ -314,6 +314,7 @@ impl JobParts {
             concurrency_key: options.concurrency_key,
             fairness_key: options.fairness_key,
             cost: options.cost,
+            expires_at: options.expires_at,
             waiting_for: live.and_then(|l| l.gate.as_deref()).and_then(behind).or(waiting_for(state)),
         }
     }

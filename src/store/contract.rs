@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::submissions::SubmissionReads;
 use super::{
     dead_letters::DeadLetters,
     error::{CommitError, StoreError, UnknownCommit},
@@ -29,7 +30,9 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: DeadLetters + QueueReads + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store:
+    DeadLetters + QueueReads + SubmissionReads + Send + Sync + std::fmt::Debug + 'static
+{
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 

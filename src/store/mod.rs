@@ -25,6 +25,8 @@ pub mod queues;
 pub mod read;
 /// The embedded engine.
 pub mod sqlite;
+/// What is read about submissions.
+pub mod submissions;
 
 /// Passes a crash point for each operation of a batch that is written and not yet committed.
 fn pass_in_transaction<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@
 
 pub(crate) mod dead_letters;
 pub(crate) mod dependencies;
+pub(crate) mod expiry;
 pub(crate) mod fencing;
 pub(crate) mod gates;
 pub(crate) mod keys;
@@ -113,6 +114,8 @@ macro_rules! conformance {
             dead_letters::dependents_of_a_replayed_job_wait_for_it_again,
             dead_letters::many_replays_go_in_one_batch,
             dead_letters::a_hundred_thousand_letters_are_grouped_in_time,
+            expiry::only_what_was_never_leased_expires,
+            expiry::jobs_past_their_time_are_found_and_not_granted,
             gates::parked_jobs_are_shown_as_before_but_are_not_ready,
             gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
             gates::only_what_waits_in_the_shard_is_parked,

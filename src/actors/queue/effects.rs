@@ -241,6 +241,7 @@ impl QueueState {
                 self.step(|core, _now, out| core.actor_down(job, fence, &reason, out));
                 self.lease_failure = None;
             }
+            QueueOp::Expired(jobs) => self.take_expired(&jobs),
             QueueOp::StopGranting => self.step(|core, _now, out| core.set_granting(false, out)),
         }
     }
@@ -271,6 +272,7 @@ impl QueueState {
                 self.args.handle.view().record(|stats| stats.started(waited, granted.granted_at));
                 self.step(|core, now, out| core.granted(granted, now, out));
             }
+            (OpKey::Grant(job), Ok(OpResult::Expired)) => self.grant_expired(job),
             (OpKey::Grant(job), Ok(_)) => self.step(|core, _now, out| core.not_ready(job, out)),
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),

@@ -116,6 +116,7 @@ struct Inner {
     lease_actors: Arc<LeaseActors>,
     incarnations: Arc<AtomicU64>,
     is_stopping: AtomicBool,
+    expired_told: AtomicBool,
 }
 
 /// Speaks to a queue, whichever incarnation of its actor runs.
@@ -162,6 +163,7 @@ impl QueueHandle {
             lease_actors: Arc::default(),
             incarnations: Arc::default(),
             is_stopping: AtomicBool::new(false),
+            expired_told: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -223,6 +225,17 @@ impl QueueHandle {
     /// Marks it as quarantined, or as well again.
     pub fn set_quarantine(&self, reason: Option<String>) {
         *self.inner.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Whether it has taken what it was told of jobs past their `expiresAt`; from now on it has not.
+    #[must_use]
+    pub fn has_time_for_expired(&self) -> bool {
+        !self.inner.expired_told.swap(true, Ordering::AcqRel)
+    }
+
+    /// It has taken what it was told of jobs past their `expiresAt`.
+    pub(super) fn took_expired(&self) {
+        self.inner.expired_told.store(false, Ordering::Release);
     }
 
     /// From now on it gives no leases, whichever memory it has: the node stops.

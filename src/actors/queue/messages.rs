@@ -92,6 +92,8 @@ pub enum QueueOp {
     Undelivered(Vec<(JobId, Fence)>),
     /// Jobs from the inbox.
     Arrived(Vec<(Arrival, LiveEntry)>),
+    /// These jobs are past their `expiresAt`.
+    Expired(Vec<JobId>),
     /// The actor of a lease ended unasked.
     LeaseDown {
         /// The job.

@@ -20,6 +20,7 @@ pub mod window;
 
 mod actor;
 mod effects;
+mod expiry;
 mod lease_actors;
 mod load;
 

@@ -31,6 +31,7 @@ pub struct UpkeepState {
     rounds: u64,
     tasks: JoinSet<()>,
     sweep: Option<AbortHandle>,
+    expiry: Option<AbortHandle>,
     maintenance: Option<AbortHandle>,
 }
 
@@ -50,6 +51,9 @@ impl UpkeepState {
         if is_over(&self.sweep) {
             self.sweep = Some(self.tasks.spawn(self.args.round.clone().sweep()));
         }
+        if is_over(&self.expiry) {
+            self.expiry = Some(self.tasks.spawn(self.args.round.clone().expire()));
+        }
         if Round::is_maintained(number) && is_over(&self.maintenance) {
             self.maintenance = Some(self.tasks.spawn(self.args.round.clone().maintain()));
         }
@@ -67,7 +71,14 @@ impl Actor for UpkeepActor {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         drop(myself.cast(UpkeepMessage::Tick));
-        Ok(UpkeepState { args, rounds: 0, tasks: JoinSet::new(), sweep: None, maintenance: None })
+        Ok(UpkeepState {
+            args,
+            rounds: 0,
+            tasks: JoinSet::new(),
+            sweep: None,
+            expiry: None,
+            maintenance: None,
+        })
     }
 
     async fn handle(

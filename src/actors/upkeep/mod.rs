@@ -1,4 +1,4 @@
-//! The store's upkeep: heartbeat, clock, inbox sweep, partitions, and what readiness says of the store.
+//! The store's upkeep: heartbeat, clock, inbox sweep, expiry, partitions, and what readiness says of the store.
 //!
 //! Owns the cadence, nothing else. A lost tick delays each of these by a second. Its reads and writes are
 //! in one task at a time, never in a handler. Restart policy: permanent.
@@ -9,6 +9,7 @@ pub mod handle;
 pub mod messages;
 
 mod actor;
+mod expiry;
 mod state;
 
 pub use actor::{UpkeepActor, UpkeepArgs};

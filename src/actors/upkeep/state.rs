@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::handle::StoreHealth;
 use crate::{
-    actors::{journal::JournalHandle, shard::ShardWaker},
+    actors::{
+        journal::JournalHandle,
+        shard::{ShardWaker, Shards},
+    },
     domain::{BootId, Clock},
     store::{Store, StoreError},
 };
@@ -29,6 +32,8 @@ pub struct Round {
     pub clock: Arc<Clock>,
     /// Wakes shards.
     pub waker: ShardWaker,
+    /// Finds queues.
+    pub shards: Shards,
     /// What readiness says.
     pub health: Arc<StoreHealth>,
     /// For its fill.

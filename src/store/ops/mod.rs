@@ -125,7 +125,8 @@ pub struct SubmitOp {
 /// Gives a lease.
 ///
 /// Guard: a live row that is ready (state `queued`, or `scheduled`, `retrying`, `throttled` whose time
-/// the owner found due), without a gate and without a lease row. The fence is
+/// the owner found due), without a gate and without a lease row, and not past its `expires_at` unless it was
+/// leased before. The fence is
 /// `max(last fence + 1, fence_floor)`. The live row's state is not changed: a lease row makes a job
 /// active.
 #[derive(Debug, Clone)]

@@ -188,6 +188,8 @@ pub enum OpResult {
     Granted(Box<Granted>),
     /// [`Op::Grant`]: the job is not ready as the owner believed. Reload, do not retry.
     NotReady,
+    /// [`Op::Grant`]: the job is past its `expiresAt` and has never been leased. It is to be canceled.
+    Expired,
     /// [`Op::End`]: ended.
     Ended(Ended),
     /// [`Op::End`]: no such lease. `recorded` is how the attempt with this fence ended, if it did:

@@ -16,7 +16,7 @@ use crate::{
     domain::{EventKind, Fence, JobEvent, JobId, JobState, ShardId, Timestamp},
     store::{
         OpResult, StoreError,
-        assemble::OutcomeRow,
+        assemble::{LiveRow, OutcomeRow},
         ops::{CancelOp, Canceled},
     },
 };
@@ -91,6 +91,10 @@ pub(super) fn shard_of(stored: &Stored) -> Option<ShardId> {
 fn cancel(batch: &mut Batch<'_>, writes: &mut Writes, op: &CancelOp, mut stored: Stored) -> Canceled {
     let state = stored.state(batch.now);
     if state.next(JobEvent::Canceled).is_err() {
+        return Canceled::Conflict(state);
+    }
+    let unstarted = |live: &LiveRow| live.fence.0 == 0 && stored.parts.lease.is_none();
+    if op.unstarted_only && !stored.parts.live.as_ref().is_some_and(unstarted) {
         return Canceled::Conflict(state);
     }
     if let Some(lease) = &stored.parts.lease {

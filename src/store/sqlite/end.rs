@@ -72,7 +72,8 @@ const BACK: &str = "
         state = e.value ->> 1, run_at = e.value ->> 2, attempt = e.value ->> 3, fence = e.value ->> 4,
         event_seq = e.value ->> 5, deaths = e.value ->> 6,
         last_error = coalesce(e.value ->> 7, last_error), last_worker = e.value ->> 8,
-        last_started_at = e.value ->> 9, execution_ms = e.value ->> 10, updated_at = e.value ->> 11
+        last_started_at = e.value ->> 9, execution_ms = e.value ->> 10, updated_at = e.value ->> 11,
+        expires_at = null
     from jsonb_each(?1) e
     where job_live.id = unhex(e.value ->> 0)";
 

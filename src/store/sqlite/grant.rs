@@ -18,7 +18,7 @@ use crate::{
 const GRANTABLE: &str = "
     select l.id, l.shard, l.queue, l.priority, l.run_at, l.state, l.attempt, l.fence, l.event_seq, l.deaths,
            l.kind, l.tenant, job.payload, job.max_attempts, job.timeout_seconds, job.schema_version,
-           job.created_at, job.dependency_policy is not null, job.options
+           job.created_at, job.dependency_policy is not null, job.options, l.expires_at
     from jsonb_each(?1) e
     join job_live l on l.id = unhex(e.value)
     join job on job.id = l.id
@@ -63,6 +63,14 @@ struct Ready {
     created_at: Timestamp,
     has_parents: bool,
     options: Option<String>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Ready {
+    /// Whether its time to start is over.
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.fence.0 == 0 && self.expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// Answers each grant with the lease, or that the job is not ready.
@@ -81,6 +89,7 @@ pub(super) async fn run(
     for (index, op) in ops {
         let found = ready.remove(&op.job).filter(|ready| ready.shard == op.owner.shard);
         results[*index] = Some(match found {
+            Some(found) if found.is_expired(batch.now) => OpResult::Expired,
             Some(found) => {
                 let dependency_results = parents.remove(&op.job).unwrap_or_default();
                 OpResult::Granted(Box::new(grant(batch, &mut leases, op, found, dependency_results)))
@@ -172,6 +181,7 @@ async fn load(batch: &mut Batch<'_>, ops: &[(usize, &GrantOp)]) -> Result<HashMa
                 created_at: cols.time()?,
                 has_parents: cols.get()?,
                 options: cols.get()?,
+                expires_at: cols.opt_time()?,
             },
         );
     }

@@ -64,6 +64,7 @@ mod retry;
 mod rows;
 mod schema;
 mod settings;
+mod submissions;
 mod submit;
 mod submit_plan;
 mod submit_rows;

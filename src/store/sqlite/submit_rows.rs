@@ -14,9 +14,9 @@ const JOB: &str = "
 
 const LIVE: &str = "
     insert into job_live (id, shard, queue, priority, run_at, state, blocked_on, blocked_reason,
-                          updated_at, tenant, kind)
+                          updated_at, tenant, kind, expires_at)
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
     from jsonb_each(?1)";
 
 /// What was read as not holding may be replaced.
@@ -75,7 +75,8 @@ pub(super) async fn write(batch: &mut Batch<'_>, plan: &Plan<'_>) -> Result<(), 
             .opt_text(birth.blocked_reason.as_deref())
             .int(plan.now.0)
             .text(&job.tenant)
-            .text(&job.kind);
+            .text(&job.kind)
+            .opt_int(job.options.expires_at.map(|at| at.0));
         for (parent, met) in &birth.edges {
             edges
                 .row()

@@ -30,6 +30,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         admit::STATEMENTS,
         aside::STATEMENTS,
         settings::STATEMENTS,
+        submissions::STATEMENTS,
         submit::STATEMENTS,
         submit_rows::STATEMENTS,
         update::STATEMENTS,

@@ -164,7 +164,7 @@ impl QueueCore {
         }
     }
 
-    fn refund(&mut self, session: SessionId) {
+    pub(super) fn refund(&mut self, session: SessionId) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.credits += 1;
         }

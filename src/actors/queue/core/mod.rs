@@ -171,6 +171,7 @@ pub struct QueueCore {
 mod dispatch;
 mod effect;
 mod ending;
+mod expiry;
 mod intake;
 mod interfere;
 mod near;

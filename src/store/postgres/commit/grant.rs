@@ -1,6 +1,6 @@
 //! Leases given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -31,10 +31,12 @@ const GRANT: &str = "with given as (
         from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::bigint[])
           as w (id, shard, floor, worker, session, boot, ttl_ms)
         cross join lateral (
-            select l.shard, l.queue, l.state, l.gate, l.run_at, l.fence, l.attempt, l.event_seq
+            select l.shard, l.queue, l.state, l.gate, l.run_at, l.fence, l.attempt, l.event_seq,
+                   l.expires_at
             from job_live l where l.id = w.id limit 1 for no key update
         ) l
         where l.shard = w.shard and l.state in (0, 1, 2, 4) and l.gate is null
+          and (l.expires_at is null or l.fence > 0 or l.expires_at > $8)
     ) r
     on conflict (job_id) do nothing
     returning job_id, fence, attempt, started_seq
@@ -53,6 +55,11 @@ cross join lateral (
     from job j where j.id = g.job_id limit 1
 ) j";
 
+/// Which of the jobs that were not given are past their `expires_at` and have never been.
+const EXPIRED: &str = "select l.id from job_live l
+where l.id = any($1) and l.expires_at <= $2 and l.fence = 0
+  and not exists (select from lease e where e.job_id = l.id)";
+
 /// What the jobs' dependencies made.
 const DEPENDENCY_RESULTS: &str = "select d.child, d.parent, o.result::text
 from dependency d
@@ -61,7 +68,7 @@ where d.child = any($1)
 order by d.child, d.parent";
 
 pub(super) const STATEMENTS: &[(&str, &str)] =
-    &[("grant", GRANT), ("grant dependency results", DEPENDENCY_RESULTS)];
+    &[("grant", GRANT), ("grant expired", EXPIRED), ("grant dependency results", DEPENDENCY_RESULTS)];
 
 pub(super) async fn run(
     batch: &mut Batch<'_>,
@@ -98,12 +105,30 @@ pub(super) async fn run(
             one.dependency_results.push((parent, result));
         }
     }
+    let refused = ops.iter().map(|(_, op)| op.job).filter(|job| !granted.contains_key(job));
+    let expired = expired(batch, refused.map(|job| job.0).collect()).await?;
     for (place, op) in ops {
-        let result =
-            granted.remove(&op.job).map_or(OpResult::NotReady, |one| OpResult::Granted(Box::new(one)));
+        let result = match granted.remove(&op.job) {
+            Some(one) => OpResult::Granted(Box::new(one)),
+            None if expired.contains(&op.job) => OpResult::Expired,
+            None => OpResult::NotReady,
+        };
         results.set(*place, result);
     }
     Ok(())
+}
+
+async fn expired(batch: &mut Batch<'_>, jobs: Vec<Uuid>) -> Result<HashSet<JobId>, StoreError> {
+    if jobs.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found: Vec<Uuid> = sqlx::query_scalar(EXPIRED)
+        .bind(jobs)
+        .bind(batch.now.to_datetime())
+        .fetch_all(&mut *batch.connection)
+        .await
+        .map_err(store_error)?;
+    Ok(found.into_iter().map(JobId).collect())
 }
 
 fn read(columns: &mut Columns<'_>, batch: &mut Batch<'_>) -> Result<(JobId, Granted), StoreError> {

@@ -36,7 +36,7 @@ const SAVE: &str = "update job_live l
    set run_at = u.run_at, state = u.state, attempt = u.attempt, fence = u.fence, event_seq = u.event_seq,
        blocked_on = u.blocked_on, blocked_reason = u.blocked_reason, deaths = u.deaths, last_error = u.last_error,
        last_worker = u.last_worker, last_started_at = u.last_started_at, execution_ms = u.execution_ms,
-       gate = u.gate, updated_at = $15
+       gate = u.gate, updated_at = $15, expires_at = case when u.fence = 0 then l.expires_at end
 from unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
             $7::integer[], $8::text[], $9::integer[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[],
             $14::text[])

@@ -133,6 +133,11 @@ fn cancel(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &Cancel
     let shard = op.owner.shard;
     if let Some(mut row) = take_live(found, op.job, shard) {
         let told = serde_json::json!({ "reason": clean(&op.reason) }).to_string();
+        if op.unstarted_only && (row.lease.is_some() || row.fence.0 > 0) {
+            let due = row.state.is_deferred() && row.gate.is_none() && row.run_at <= batch.now;
+            let waits = if due { JobState::Queued } else { row.state };
+            return Canceled::Conflict(if row.lease.is_some() { JobState::Active } else { waits });
+        }
         if let Some(lease) = &mut row.lease {
             if lease.cancel_requested {
                 return Canceled::AlreadyRequested;
@@ -160,7 +165,7 @@ fn cancel(batch: &mut Batch<'_>, plan: &mut Plan, found: &mut Found, op: &Cancel
     let Some((parts, outcome, seq)) = take_finished(found, op.job, shard) else {
         return Canceled::NotFound;
     };
-    if outcome.state.next(JobEvent::Canceled).is_err() {
+    if op.unstarted_only || outcome.state.next(JobEvent::Canceled).is_err() {
         return Canceled::Conflict(outcome.state);
     }
     write_out(batch, &parts, &outcome);

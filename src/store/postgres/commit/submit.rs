@@ -43,12 +43,13 @@ returning id";
 
 const LIVE: &str =
     "insert into job_live (id, run_at, updated_at, blocked_on, shard, priority, state, queue, kind, tenant,
-       fair_key, blocked_reason)
+       fair_key, blocked_reason, expires_at)
 select u.id, u.run_at, $1, u.blocked_on, u.shard, u.priority, u.state, u.queue, u.kind, u.tenant, u.fair_key,
-       u.blocked_reason
+       u.blocked_reason, u.expires_at
 from unnest($2::uuid[], $3::timestamptz[], $4::integer[], $5::smallint[], $6::smallint[], $7::smallint[],
-            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
-  as u (id, run_at, blocked_on, shard, priority, state, queue, kind, tenant, fair_key, blocked_reason)";
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[])
+  as u (id, run_at, blocked_on, shard, priority, state, queue, kind, tenant, fair_key, blocked_reason,
+        expires_at)";
 
 const EDGES: &str = "insert into dependency (parent, child, child_shard, policy, met)
 select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5::boolean[])
@@ -367,6 +368,7 @@ async fn insert_live(batch: &mut Batch<'_>, births: &[Birth<'_>]) -> Result<(), 
         .bind(jobs().map(|job| job.tenant.as_str()).collect::<Vec<&str>>())
         .bind(jobs().map(|job| job.options.fairness_key.as_deref()).collect::<Vec<Option<&str>>>())
         .bind(births.iter().map(|birth| birth.blocked_reason.as_deref()).collect::<Vec<Option<&str>>>())
+        .bind(jobs().map(|job| job.options.expires_at.map(Timestamp::to_datetime)).collect::<Vec<_>>())
         .execute(&mut *batch.connection)
         .await
         .map_err(store_error)?;

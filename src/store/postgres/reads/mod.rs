@@ -8,6 +8,7 @@ pub(super) mod job;
 pub(super) mod list;
 pub(super) mod parts;
 pub(super) mod queues;
+mod submissions;
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -25,6 +26,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         list::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,
+        submissions::STATEMENTS,
     ]
     .concat()
 }
