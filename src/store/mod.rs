@@ -10,6 +10,8 @@ pub mod assemble;
 pub mod contract;
 /// How a store fails, by what the caller can do.
 pub mod error;
+/// Log lines of jobs, as they are read.
+pub mod logs;
 /// What is written: the journal's operations and their results.
 pub mod ops;
 /// PostgreSQL: the engine of a cluster.
@@ -21,4 +23,5 @@ pub mod sqlite;
 
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};
+pub use logs::JobLogs;
 pub use ops::{Op, OpResult};

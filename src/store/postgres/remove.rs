@@ -44,6 +44,7 @@ returning o.job_id, o.shard, o.queue, o.state, clock_timestamp()";
 const LETTERS: &str = "delete from dead_letter where job_id = any($1)";
 const EVENTS: &str = "delete from event where job_id = any($1)";
 const ATTEMPTS: &str = "delete from attempt where job_id = any($1)";
+const LOGS: &str = "delete from job_log where job_id = any($1)";
 const PARENTS: &str = "delete from dependency where child = any($1)";
 const CHILDREN: &str = "delete from dependency where parent = any($1)";
 const KEYS: &str = "delete from idempotency where job_id = any($1)";
@@ -57,6 +58,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove letters", LETTERS),
     ("remove events", EVENTS),
     ("remove attempts", ATTEMPTS),
+    ("remove logs", LOGS),
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
@@ -126,7 +128,7 @@ async fn remove(connection: &mut PgConnection, found: Vec<Uuid>, states: &[i16])
         effects.count(shard, queue, state, -1);
         now = columns.time()?;
     }
-    for statement in [LETTERS, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, JOBS] {
+    for statement in [LETTERS, EVENTS, ATTEMPTS, LOGS, PARENTS, CHILDREN, KEYS, JOBS] {
         sqlx::query(statement).bind(&jobs).execute(&mut *connection).await.map_err(store_error)?;
     }
     effects.write(connection, UPKEEP_LANE, now).await?;

@@ -29,6 +29,7 @@ const REMOVABLE: &str = "
 
 const EVENTS: &str = "delete from event where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const ATTEMPTS: &str = "delete from attempt where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const LOGS: &str = "delete from job_log where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const PARENTS: &str = "delete from dependency where child in (select unhex(value ->> 0) from jsonb_each(?1))";
 const CHILDREN: &str =
     "delete from dependency where parent in (select unhex(value ->> 0) from jsonb_each(?1))";
@@ -52,6 +53,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("removable", REMOVABLE),
     ("remove events", EVENTS),
     ("remove attempts", ATTEMPTS),
+    ("remove logs", LOGS),
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
@@ -103,7 +105,7 @@ pub(super) async fn finished(
         removed.row().id(job);
     }
     let json = removed.finish();
-    for sql in [UNFINISH, UNBURY, EVENTS, ATTEMPTS, PARENTS, CHILDREN, KEYS, JOBS] {
+    for sql in [UNFINISH, UNBURY, EVENTS, ATTEMPTS, LOGS, PARENTS, CHILDREN, KEYS, JOBS] {
         sqlx::query(sql).bind(json.as_str()).execute(&mut *batch.conn).await.map_err(store_error)?;
     }
     batch.finish().await?;

@@ -4,6 +4,7 @@ pub(super) mod graph;
 pub(super) mod inspect;
 pub(super) mod job;
 pub(super) mod list;
+mod logs;
 pub(super) mod parts;
 pub(super) mod queues;
 
@@ -19,6 +20,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         inspect::STATEMENTS,
         job::STATEMENTS,
         list::STATEMENTS,
+        logs::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,
     ]
