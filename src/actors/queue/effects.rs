@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     actor::{LEASE_SUPERVISORS, QueueState},
-    core::{Effect, Happened, Interference, Write},
+    core::{Effect, Happened, Interference, Said, Write},
     messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
 };
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
     store::{
         Op, OpResult,
         ops::{
-            CancelOp, EndOp, ForgetOp, GrantOp, Granted, ReplayOp, RetryOp, SubmitOp, Submitted, UpdateOp,
+            CancelOp, EndOp, ForgetOp, GrantOp, Granted, LogOp, ReplayOp, RetryOp, SubmitOp, Submitted,
+            UpdateOp,
         },
     },
 };
@@ -61,6 +62,12 @@ impl QueueState {
                     {
                         // An actor that is down is started again, which repeats the cancel.
                         drop(actor.cast(LeaseMessage::Cancel));
+                    }
+                }
+                Effect::TellLost(job, fence, session) => {
+                    if let Some(facts) = self.args.sessions.get(session) {
+                        // Unheard, the session learns it with its next renewal.
+                        drop(facts.door.try_send(SessionOp::Lost(vec![(job, fence)])));
                     }
                 }
                 Effect::Announce(session) => {
@@ -128,6 +135,9 @@ impl QueueState {
             }
             Write::End { job, fence, kind } => (Op::End(EndOp { owner, job, fence, kind }), OpKey::End(job)),
             Write::Interfere { job, what } => (interference(owner, job, what), OpKey::Interfere(job)),
+            Write::Log(Said { job, fence, first, lines }) => {
+                (Op::Log(LogOp { owner, job, fence, first, lines }), OpKey::Log(job))
+            }
             Write::Park(op) => {
                 let key = OpKey::Park(op.gate.clone(), op.jobs.clone());
                 (Op::Park(op), key)
@@ -179,6 +189,11 @@ impl QueueState {
                 let tag = Some(self.tag(reply));
                 self.step(|core, _now, out| core.report(session, job, fence, *report, tag, out));
             }
+            QueueOp::Log { said, reply } => {
+                let tag = Some(self.tag(reply));
+                self.step(|core, _now, out| core.log(*said, tag, out));
+            }
+            QueueOp::Recall(session) => self.step(|core, _now, out| core.recall(session, out)),
             // Lent to a memory that is gone: the session knows, and has them back.
             QueueOp::Credit { incarnation, .. } if incarnation != self.incarnation => {}
             QueueOp::Credit { session, count, .. } => {
@@ -257,8 +272,9 @@ impl QueueState {
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),
             (OpKey::Interfere(job), Ok(OpResult::Canceled(done))) => {
-                self.step(|core, _now, out| core.canceled(job, &done, out));
+                self.step(|core, now, out| core.canceled(job, &done, now, out));
             }
+            (OpKey::Log(job), _) => self.step(|core, _now, out| core.logged(job, out)),
             (OpKey::Interfere(job), Ok(OpResult::Changed(done))) => {
                 self.step(|core, now, out| {
                     core.changed(job, done, now, out);

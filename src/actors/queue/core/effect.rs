@@ -3,7 +3,7 @@
 use crate::{
     domain::{Fence, JobId, JobState, SessionId, ShardId, Timestamp, WorkerId},
     store::{
-        ops::{AttemptError, EndKind, Granted, JobPatch, ParkOp, ReplayPatch, Requester, UnparkOp},
+        ops::{AttemptError, EndKind, Granted, JobPatch, LogLine, ParkOp, ReplayPatch, Requester, UnparkOp},
         read::ReadyKey,
     },
 };
@@ -31,6 +31,19 @@ pub enum Report {
     },
     /// It stopped after a cancel.
     Canceled,
+}
+
+/// Lines of a job's log.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The job.
+    pub job: JobId,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// The number of the first line within the attempt, from 1.
+    pub first: i32,
+    /// The lines.
+    pub lines: Vec<LogLine>,
 }
 
 /// What an operator wants of one job.
@@ -98,6 +111,8 @@ pub enum Write {
         /// What.
         what: Interference,
     },
+    /// Keep lines of a log.
+    Log(Said),
     /// Park jobs.
     Park(ParkOp),
     /// Release jobs from a gate.
@@ -134,6 +149,8 @@ pub enum Effect {
     Stop(JobId, Fence),
     /// A running job is to be canceled: tell its worker.
     TellCancel(JobId, Fence, SessionId),
+    /// A lease has ended without its session's doing: tell it.
+    TellLost(JobId, Fence, SessionId),
     /// The queue has work and no credit of this session.
     Announce(SessionId),
     /// Credits that are not needed.
