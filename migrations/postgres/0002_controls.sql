@@ -24,12 +24,14 @@ create table job_log (
     at timestamptz not null,
     fence bigint not null,
     attempt integer not null,
+    line integer not null,
     level smallint not null,
     message text not null,
     fields json,
     primary key (job_id, seq)
 ) partition by range (job_id);
 comment on table job_log is 'What running jobs said, bounded for each attempt; seq is dense from 1 over a job''s life.';
+comment on column job_log.line is 'Its number within its attempt, from 1: a line that is written again is recognised by it.';
 comment on column job_log.level is '0 trace 1 debug 2 info 3 warn 4 error.';
 
 create table audit (

@@ -25,6 +25,8 @@ create table job_log (
     at integer not null,
     fence integer not null,
     attempt integer not null,
+    -- Its number within its attempt, from 1: a line that is written again is recognised by it.
+    line integer not null,
     -- 0 trace 1 debug 2 info 3 warn 4 error.
     level integer not null,
     message text not null,

@@ -267,6 +267,22 @@ impl QueueReads for Shelf {
 }
 
 #[async_trait]
+impl crate::store::JobLogs for Shelf {
+    async fn logs(
+        &self,
+        id: JobId,
+        _: crate::store::logs::LogFilter,
+        _: i64,
+        _: i64,
+    ) -> Read<Option<Vec<crate::store::logs::LogRow>>> {
+        Ok(self.job(id).await?.map(|_| Vec::new()))
+    }
+    async fn newest_log(&self, _: JobId) -> Read<i64> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
 impl Store for Shelf {
     fn engine(&self) -> &'static str {
         "shelf"

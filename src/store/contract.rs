@@ -6,6 +6,7 @@ use super::submissions::SubmissionReads;
 use super::{
     dead_letters::DeadLetters,
     error::{CommitError, StoreError, UnknownCommit},
+    logs::JobLogs,
     ops::{Op, OpResult},
     queues::QueueReads,
     read::{
@@ -31,7 +32,7 @@ pub enum Settled {
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
 pub trait Store:
-    DeadLetters + QueueReads + SubmissionReads + Send + Sync + std::fmt::Debug + 'static
+    DeadLetters + JobLogs + QueueReads + SubmissionReads + Send + Sync + std::fmt::Debug + 'static
 {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;

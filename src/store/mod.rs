@@ -13,6 +13,8 @@ pub mod dead_letters;
 mod definition;
 /// How a store fails, by what the caller can do.
 pub mod error;
+/// Log lines of jobs, as they are read.
+pub mod logs;
 /// What is written: the journal's operations and their results.
 pub mod ops;
 /// What a change of a waiting job comes to.
@@ -36,4 +38,5 @@ fn pass_in_transaction<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Result<(), 
 
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};
+pub use logs::JobLogs;
 pub use ops::{Op, OpResult};

@@ -20,6 +20,7 @@ pub(crate) mod keys;
 pub(crate) mod kit;
 pub(crate) mod life;
 pub(crate) mod lists;
+pub(crate) mod logs;
 pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod random;
@@ -135,6 +136,11 @@ macro_rules! conformance {
             lists::a_tenants_finished_jobs_are_removed_alone,
             lists::what_an_unfinished_job_depends_on_is_not_removed,
             lists::only_an_owner_removes,
+            logs::lines_are_kept_in_order_and_read_by_pages,
+            logs::lines_are_found_by_attempt_and_level,
+            logs::lines_written_again_are_kept_once,
+            logs::only_the_holder_of_the_lease_writes_lines,
+            logs::lines_are_removed_with_their_job,
             random::a_random_mix_keeps_every_invariant,
         }
     };

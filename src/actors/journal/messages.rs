@@ -29,6 +29,15 @@ pub enum Reply {
         /// The fence of the attempt.
         fence: Fence,
     },
+    /// A worker's session that brought lines of a log.
+    Log {
+        /// Its door.
+        door: Door<SessionOp>,
+        /// The job.
+        job: JobId,
+        /// The fence of the attempt.
+        fence: Fence,
+    },
 }
 
 impl Reply {
@@ -47,6 +56,10 @@ impl Reply {
                     tracing::debug!(job.id = %job, "no room for an acknowledgement at a session's door");
                 }
             }
+            Self::Log { door, job, fence } => {
+                // Unheard, the session brings the lines again; they are kept once.
+                drop(door.try_send(SessionOp::Logged { job, fence, outcome }));
+            }
         }
     }
 }
@@ -60,6 +73,8 @@ pub enum OpKey {
     Grant(JobId),
     /// A lease was to be ended.
     End(JobId),
+    /// Lines of a log were to be kept.
+    Log(JobId),
     /// What an operator wanted of a job was to be done.
     Interfere(JobId),
     /// Jobs were to be parked behind a gate.
@@ -77,6 +92,7 @@ impl OpKey {
             Self::Grant(_) => "grant",
             Self::End(_) => "end",
             Self::Interfere(_) => "interfere",
+            Self::Log(_) => "log",
             Self::Park(..) => "park",
             Self::Unpark(_) => "unpark",
         }

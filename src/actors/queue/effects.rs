@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     actor::QueueState,
-    core::{Effect, Happened, Write},
+    core::{Effect, Happened, Said, Write},
     lease_actors::has_ended,
     messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
     stats::Counted,
@@ -20,7 +20,7 @@ use crate::{
     domain::{EventKind, JobId, NewJob, Timestamp},
     store::{
         Op, OpResult,
-        ops::{EndOp, GrantOp, SubmitOp, Submitted},
+        ops::{EndOp, GrantOp, LogOp, SubmitOp, Submitted},
     },
 };
 
@@ -61,6 +61,12 @@ impl QueueState {
                     {
                         // An actor that is down is started again, which repeats the cancel.
                         drop(actor.cast(LeaseMessage::Cancel));
+                    }
+                }
+                Effect::TellLost(job, fence, session) => {
+                    if let Some(facts) = self.args.sessions.get(session) {
+                        // Unheard, the session learns it with its next renewal.
+                        drop(facts.door.try_send(SessionOp::Lost(vec![(job, fence)])));
                     }
                 }
                 Effect::Announce(session) => {
@@ -137,6 +143,9 @@ impl QueueState {
             }
             Write::End { job, fence, kind } => (Op::End(EndOp { owner, job, fence, kind }), OpKey::End(job)),
             Write::Interfere { job, what } => (what.into_op(owner, job), OpKey::Interfere(job)),
+            Write::Log(Said { job, fence, first, lines }) => {
+                (Op::Log(LogOp { owner, job, fence, first, lines }), OpKey::Log(job))
+            }
             Write::Park(op) => {
                 let key = OpKey::Park(op.gate.clone(), op.jobs.clone());
                 (Op::Park(op), key)
@@ -188,6 +197,11 @@ impl QueueState {
                 let tag = Some(self.tag(reply));
                 self.step(|core, _now, out| core.report(session, job, fence, *report, tag, out));
             }
+            QueueOp::Log { said, reply } => {
+                let tag = Some(self.tag(reply));
+                self.step(|core, _now, out| core.log(*said, tag, out));
+            }
+            QueueOp::Recall(session) => self.step(|core, _now, out| core.recall(session, out)),
             // Lent to a memory that is gone: the session knows, and has them back.
             QueueOp::Credit { incarnation, .. } if incarnation != self.incarnation => {}
             QueueOp::Credit { session, count, .. } => {
@@ -277,8 +291,9 @@ impl QueueState {
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),
             (OpKey::Interfere(job), Ok(OpResult::Canceled(done))) => {
-                self.step(|core, _now, out| core.canceled(job, &done, out));
+                self.step(|core, now, out| core.canceled(job, &done, now, out));
             }
+            (OpKey::Log(job), _) => self.step(|core, _now, out| core.logged(job, out)),
             (OpKey::Interfere(job), Ok(OpResult::Changed(done))) => {
                 self.step(|core, now, out| {
                     core.changed(job, done, now, out);

@@ -43,8 +43,26 @@ pub struct Lease {
     pub renewed_ms: u64,
     /// Whether a cancel was asked.
     pub cancel_requested: bool,
+    /// When a cancel is forced, on the monotonic clock: one TTL after it was asked.
+    pub cancel_by_ms: Option<u64>,
+    /// When an attempt that outlives its time-out is ended, on the monotonic clock: one TTL after it.
+    pub timeout_by_ms: u64,
     /// How often its actor has ended unasked.
     pub actor_failures: u32,
+}
+
+impl Lease {
+    /// When it ends, renewed or not.
+    #[must_use]
+    pub fn end_by_ms(&self) -> u64 {
+        self.cancel_by_ms.map_or(self.timeout_by_ms, |by| by.min(self.timeout_by_ms))
+    }
+
+    /// A cancel was asked at `now_ms`; the first one counts.
+    pub fn request_cancel(&mut self, now_ms: u64) {
+        self.cancel_requested = true;
+        self.cancel_by_ms.get_or_insert(now_ms.saturating_add(self.ttl_ms));
+    }
 }
 
 /// What became of the session that a lease found in the store was given to.
@@ -111,11 +129,13 @@ impl LeaseTable {
         self.leases.remove(&job)
     }
 
-    /// Renews the lease of `job` with this fence for one more TTL from `now_ms`; `false` if it is gone.
+    /// Renews the lease of `job` with this fence for one more TTL from `now_ms`, but not past the end that a
+    /// cancel or its time-out sets; `false` if it is gone.
     pub fn renew(&mut self, job: JobId, fence: Fence, now_ms: u64) -> bool {
         match self.leases.get_mut(&job) {
             Some(lease) if lease.fence == fence => {
-                lease.expires_ms = lease.expires_ms.max(now_ms.saturating_add(lease.ttl_ms));
+                let renewed = now_ms.saturating_add(lease.ttl_ms).min(lease.end_by_ms());
+                lease.expires_ms = lease.expires_ms.max(renewed);
                 lease.renewed_ms = now_ms;
                 true
             }
@@ -127,13 +147,14 @@ impl LeaseTable {
     /// commit that ends them; ask again with [`postpone`](Self::postpone) if that commit fails.
     ///
     /// After a gap of over [`STALL_MS`] between two turns every lease gets the gap as grace: workers
-    /// could not be heard while this node stood still.
+    /// could not be heard while this node stood still. What a cancel or a time-out ends has had its time.
     pub fn tick(&mut self, now_ms: u64) -> Vec<(JobId, Fence)> {
         let gap = self.last_tick_ms.map_or(0, |last| now_ms.saturating_sub(last));
         self.last_tick_ms = Some(now_ms);
         if gap > STALL_MS {
             for lease in self.leases.values_mut() {
-                lease.expires_ms = lease.expires_ms.saturating_add(gap);
+                let graced = lease.expires_ms.saturating_add(gap).min(lease.end_by_ms());
+                lease.expires_ms = lease.expires_ms.max(graced);
             }
         }
         let mut expired = Vec::new();

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::core::{Interference, Report};
+use super::core::{Interference, Report, Said};
 use crate::{
     actors::{
         journal::{Outcome, Reply},
@@ -63,6 +63,15 @@ pub enum QueueOp {
         /// Who is told when it is written.
         reply: Reply,
     },
+    /// A worker brings lines of a job's log.
+    Log {
+        /// The lines.
+        said: Box<Said>,
+        /// Who is told when they are written.
+        reply: Reply,
+    },
+    /// A session lends no more slots, and wants back those that are not used.
+    Recall(SessionId),
     /// A session lends slots.
     Credit {
         /// The session.

@@ -224,6 +224,7 @@ impl WorkerState {
             SessionOp::Assign { session, granted } if session == self.session => self.assign(*granted),
             // Leased to an incarnation that is gone: its queue has been told, and gives the job back.
             SessionOp::Assign { .. } => {}
+            SessionOp::Logged { .. } | SessionOp::Steered => {}
             SessionOp::Ended { job, fence, outcome } => self.ended(job, fence, &outcome),
             SessionOp::Cancel { job, fence } => {
                 if let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) {

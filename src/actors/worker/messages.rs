@@ -30,6 +30,17 @@ pub enum SessionOp {
         /// How the write ended.
         outcome: Outcome,
     },
+    /// Lines of a job's log that the session brought were written, or were not.
+    Logged {
+        /// The job.
+        job: JobId,
+        /// The attempt's fence.
+        fence: Fence,
+        /// How the write ended.
+        outcome: Outcome,
+    },
+    /// What an operator wants of the worker has changed.
+    Steered,
     /// Stop a job.
     Cancel {
         /// The job.

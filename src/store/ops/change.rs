@@ -160,6 +160,33 @@ pub enum LogLevel {
     Error,
 }
 
+impl LogLevel {
+    /// The number that stands for it in the store.
+    #[must_use]
+    pub fn code(self) -> i16 {
+        match self {
+            Self::Trace => 0,
+            Self::Debug => 1,
+            Self::Info => 2,
+            Self::Warn => 3,
+            Self::Error => 4,
+        }
+    }
+
+    /// The level with this number.
+    #[must_use]
+    pub fn from_code(code: i16) -> Option<Self> {
+        Some(match code {
+            0 => Self::Trace,
+            1 => Self::Debug,
+            2 => Self::Info,
+            3 => Self::Warn,
+            4 => Self::Error,
+            _ => return None,
+        })
+    }
+}
+
 /// A line that a running job said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
@@ -173,7 +200,13 @@ pub struct LogLine {
     pub fields: Option<RawJson>,
 }
 
-/// Keeps log lines. Guard: a lease row of the job with this very fence.
+/// The most lines that an attempt keeps: what a person reads. Whoever gathers them holds to it.
+pub const LOG_LINES_MAX: usize = 1_000;
+/// The most bytes of text that an attempt keeps.
+pub const LOG_BYTES_MAX: usize = 256 << 10;
+
+/// Keeps log lines. Guard: a lease row of the job with this very fence. Lines that were kept before, by their
+/// number, are not kept twice: the same op may be written again when its answer was lost.
 #[derive(Debug, Clone)]
 pub struct LogOp {
     /// The shard and epoch.
@@ -182,6 +215,8 @@ pub struct LogOp {
     pub job: JobId,
     /// The lease's fence.
     pub fence: Fence,
+    /// The number of the first line within its attempt, from 1; lines are numbered without gaps.
+    pub first: i32,
     /// The lines.
     pub lines: Vec<LogLine>,
 }

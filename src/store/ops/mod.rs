@@ -9,8 +9,8 @@ mod change;
 mod result;
 
 pub use change::{
-    AuditOp, Changed, ChangedJob, ForgetOp, JobPatch, LogLevel, LogLine, LogOp, ReplayOp, ReplayPatch,
-    Requester, SettingsOp, UpdateOp,
+    AuditOp, Changed, ChangedJob, ForgetOp, JobPatch, LOG_BYTES_MAX, LOG_LINES_MAX, LogLevel, LogLine, LogOp,
+    ReplayOp, ReplayPatch, Requester, SettingsOp, UpdateOp,
 };
 pub use result::{
     Canceled, Ended, Granted, InboxTaken, LiveEntry, OpResult, Retried, SubmitRefusal, Submitted,

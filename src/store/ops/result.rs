@@ -212,7 +212,8 @@ pub enum OpResult {
     Changed(Changed),
     /// [`Op::Settings`]: the queue's row as it is now.
     Configured(super::super::read::QueueRow),
-    /// [`Op::Log`]: the `seq` of the newest line of the job; lines over the bound were counted, not kept.
+    /// [`Op::Log`]: the `seq` of the newest line of the job, which is the last of the op. Without such a lease
+    /// the answer is [`Stale`](Self::Stale).
     Logged(i64),
     /// [`Op::Audit`].
     Audited,

@@ -44,10 +44,10 @@ returning o.job_id, o.shard, o.queue, o.state, clock_timestamp()";
 const LETTERS: &str = "delete from dead_letter where job_id = any($1)";
 const EVENTS: &str = "delete from event where job_id = any($1)";
 const ATTEMPTS: &str = "delete from attempt where job_id = any($1)";
+const LOGS: &str = "delete from job_log where job_id = any($1)";
 const PARENTS: &str = "delete from dependency where child = any($1)";
 const CHILDREN: &str = "delete from dependency where parent = any($1)";
 const KEYS: &str = "delete from idempotency where job_id = any($1)";
-const LOGS: &str = "delete from job_log where job_id = any($1)";
 const JOBS: &str = "delete from job where id = any($1)";
 const OUTCOMES: &str = "delete from outcome where job_id = any($1)";
 
@@ -59,10 +59,10 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove letters", LETTERS),
     ("remove events", EVENTS),
     ("remove attempts", ATTEMPTS),
+    ("remove logs", LOGS),
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
-    ("remove logs", LOGS),
     ("remove jobs", JOBS),
     ("remove outcomes", OUTCOMES),
 ];

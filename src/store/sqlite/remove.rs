@@ -29,6 +29,7 @@ const REMOVABLE: &str = "
 
 const EVENTS: &str = "delete from event where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const ATTEMPTS: &str = "delete from attempt where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
+const LOGS: &str = "delete from job_log where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const PARENTS: &str = "delete from dependency where child in (select unhex(value ->> 0) from jsonb_each(?1))";
 const CHILDREN: &str =
     "delete from dependency where parent in (select unhex(value ->> 0) from jsonb_each(?1))";
@@ -38,7 +39,6 @@ const KEYS: &str = "
         from jsonb_each(?1) e join job on job.id = unhex(e.value ->> 0)
         where job.idempotency_key is not null)
       and job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
-const LOGS: &str = "delete from job_log where job_id in (select unhex(value ->> 0) from jsonb_each(?1))";
 const JOBS: &str = "delete from job where id in (select unhex(value ->> 0) from jsonb_each(?1))";
 
 /// Keys whose time is over and whose job is not live.
@@ -53,10 +53,10 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("removable", REMOVABLE),
     ("remove events", EVENTS),
     ("remove attempts", ATTEMPTS),
+    ("remove logs", LOGS),
     ("remove parents", PARENTS),
     ("remove children", CHILDREN),
     ("remove keys", KEYS),
-    ("remove logs", LOGS),
     ("remove jobs", JOBS),
     ("keys over", OVER),
 ];

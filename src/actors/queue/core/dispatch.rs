@@ -117,6 +117,13 @@ impl QueueCore {
             expires_ms: now.mono_ms.saturating_add(self.config.lease_ttl_ms),
             renewed_ms: now.mono_ms,
             cancel_requested: false,
+            cancel_by_ms: None,
+            timeout_by_ms: timeout_by(
+                now,
+                granted.granted_at,
+                granted.timeout_seconds,
+                self.config.lease_ttl_ms,
+            ),
             actor_failures: 0,
         }
     }

@@ -5,8 +5,8 @@ use crate::{
     store::{
         Op,
         ops::{
-            AttemptError, CancelOp, EndKind, ForgetOp, Granted, JobPatch, ParkOp, ReplayOp, ReplayPatch,
-            Requester, RetryOp, UnparkOp, UpdateOp,
+            AttemptError, CancelOp, EndKind, ForgetOp, Granted, JobPatch, LogLine, ParkOp, ReplayOp,
+            ReplayPatch, Requester, RetryOp, UnparkOp, UpdateOp,
         },
         read::ReadyKey,
     },
@@ -35,6 +35,19 @@ pub enum Report {
     },
     /// It stopped after a cancel.
     Canceled,
+}
+
+/// Lines of a job's log.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The job.
+    pub job: JobId,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// The number of the first line within the attempt, from 1.
+    pub first: i32,
+    /// The lines.
+    pub lines: Vec<LogLine>,
 }
 
 /// What an operator wants of one job.
@@ -120,6 +133,8 @@ pub enum Write {
         /// What.
         what: Interference,
     },
+    /// Keep lines of a log.
+    Log(Said),
     /// Park jobs.
     Park(ParkOp),
     /// Release jobs from a gate.
@@ -156,6 +171,8 @@ pub enum Effect {
     Stop(JobId, Fence),
     /// A running job is to be canceled: tell its worker.
     TellCancel(JobId, Fence, SessionId),
+    /// A lease has ended without its session's doing: tell it.
+    TellLost(JobId, Fence, SessionId),
     /// The queue has work and no credit of this session.
     Announce(SessionId),
     /// Credits that are not needed.

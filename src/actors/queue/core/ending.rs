@@ -43,7 +43,10 @@ impl QueueCore {
         let waiting = self.waiting.entry(job).or_default();
         let same = waiting.iter_mut().find_map(|waiting| match waiting {
             Waiting::Report { fence: known, tag, .. } if *known == fence => Some(tag),
-            Waiting::Report { .. } | Waiting::Interfere { .. } | Waiting::SessionEnded { .. } => None,
+            Waiting::Report { .. }
+            | Waiting::Interfere { .. }
+            | Waiting::SessionEnded { .. }
+            | Waiting::Log { .. } => None,
         });
         match same {
             Some(known) => out.extend(std::mem::replace(known, tag).map(Effect::Forget)),
@@ -73,6 +76,24 @@ impl QueueCore {
                 let backoff = i64::try_from(backoff).unwrap_or(i64::MAX);
                 EndKind::Retry { delay_ms: retry_after_ms.map_or(backoff, |after| after.max(0)), error }
             }
+        }
+    }
+
+    /// Ends a lease whose time is over: as canceled or timed out when its worker has had one more TTL after the
+    /// cancel or its time-out, and as lost otherwise.
+    pub(super) fn run_out(&mut self, job: JobId, fence: Fence, now: Now, out: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(job).filter(|lease| lease.fence == fence) else { return };
+        if lease.cancel_by_ms.is_some_and(|by| by <= now.mono_ms) {
+            let reason = "canceled by force: its worker had not stopped in time".into();
+            self.write_end(job, fence, EndKind::Canceled { reason }, None, out);
+        } else if lease.timeout_by_ms <= now.mono_ms {
+            let message = "its worker had not stopped one lease time after the time-out".into();
+            let error = AttemptError { error_type: "timeout".into(), message, stack_trace: None };
+            let report = Report::Failed { error, retryable: true, retry_after_ms: None };
+            let kind = self.end_kind(job, fence, report);
+            self.write_end(job, fence, kind, None, out);
+        } else {
+            self.lose(job, fence, "its lease ran out without a word", out);
         }
     }
 
@@ -117,7 +138,8 @@ impl QueueCore {
         tag: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        self.in_journal.insert(job, InJournal::End { fence, kind: kind.clone() });
+        let is_reported = tag.is_some();
+        self.in_journal.insert(job, InJournal::End { fence, kind: kind.clone(), is_reported });
         out.push(Effect::Write(Write::End { job, fence, kind }, tag));
     }
 
@@ -162,8 +184,11 @@ impl QueueCore {
 
     /// A lease was ended by a commit.
     pub fn ended(&mut self, job: JobId, ended: Ended, now: Now, out: &mut Vec<Effect>) {
-        let Some(InJournal::End { fence, kind }) = self.in_journal.remove(&job) else { return };
+        let Some(InJournal::End { fence, kind, is_reported }) = self.in_journal.remove(&job) else { return };
         let lease = self.leases.remove(job, fence);
+        if !is_reported && let Some(lease) = &lease {
+            out.push(Effect::TellLost(job, fence, lease.session));
+        }
         self.count(JobState::Active, -1);
         self.count(ended.state, 1);
         out.push(Effect::Stop(job, fence));
@@ -196,7 +221,7 @@ impl QueueCore {
     /// An end could not be written for a passing reason: tried again at the next tick, until it can.
     /// `tag` names who waits for it.
     pub fn end_failed(&mut self, job: JobId, tag: Option<u64>) {
-        if let Some(InJournal::End { fence, kind }) = self.in_journal.remove(&job) {
+        if let Some(InJournal::End { fence, kind, .. }) = self.in_journal.remove(&job) {
             self.unended.push(job);
             self.unended_ops.insert(job, (fence, kind, tag));
         }

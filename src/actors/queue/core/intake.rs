@@ -105,6 +105,13 @@ impl QueueCore {
         self.dispatch(out);
     }
 
+    /// The session wants its credits back.
+    pub fn recall(&mut self, id: SessionId, out: &mut Vec<Effect>) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.credits > 0) {
+            out.push(Effect::ReturnCredits(id, std::mem::take(&mut session.credits)));
+        }
+    }
+
     /// The session renews these leases; those that are gone come back.
     pub fn renew(&mut self, jobs: &[(JobId, Fence)], now: Now) -> Vec<(JobId, Fence)> {
         let is_lost = |(job, fence): &&(JobId, Fence)| !self.leases.renew(*job, *fence, now.mono_ms);

@@ -14,7 +14,7 @@ impl QueueCore {
     }
 
     /// A cancel was written, or found nothing to do.
-    pub fn canceled(&mut self, job: JobId, done: &Canceled, out: &mut Vec<Effect>) {
+    pub fn canceled(&mut self, job: JobId, done: &Canceled, now: Now, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
         match done {
             Canceled::Done { from, wakes } => {
@@ -28,7 +28,7 @@ impl QueueCore {
             }
             Canceled::Requested | Canceled::AlreadyRequested => {
                 if let Some(lease) = self.leases.get_mut(job) {
-                    lease.cancel_requested = true;
+                    lease.request_cancel(now.mono_ms);
                     out.push(Effect::TellCancel(job, lease.fence, lease.session));
                     let worker = Some(lease.worker.clone());
                     let kind = crate::domain::EventKind::CancelRequested;
@@ -136,6 +136,7 @@ impl QueueCore {
                     self.report(session, job, fence, report, tag, out);
                 }
                 Waiting::Interfere { what, tag } => self.interfere(job, what, tag, out),
+                Waiting::Log { said, tag } => self.log(said, tag, out),
                 Waiting::SessionEnded { fence, charged } => self.session_ended(job, fence, charged, out),
             }
         }

@@ -89,7 +89,11 @@ enum InJournal {
     End {
         fence: Fence,
         kind: EndKind,
+        /// Its session asked for it; another end it must be told of.
+        is_reported: bool,
     },
+    /// Lines of its log: what ends it comes behind them.
+    Log,
     /// What an operator wants of it: the job keeps its place in memory until it is known what that did.
     Interference,
     /// It was taken out of memory to be put behind a gate.
@@ -101,6 +105,7 @@ enum Waiting {
     Report { session: SessionId, fence: Fence, report: Report, tag: Option<u64> },
     Interfere { what: Interference, tag: Option<u64> },
     SessionEnded { fence: Fence, charged: bool },
+    Log { said: Said, tag: Option<u64> },
 }
 
 /// What the core was loaded with.
@@ -175,10 +180,11 @@ mod expiry;
 mod intake;
 mod interfere;
 mod near;
+mod said;
 
 pub use near::{DEFER_HORIZON_MS, DEFER_LOAD_MAX, DEFERRED_MAX, known_to};
 
-pub use effect::{Effect, Happened, Interference, Report, Write};
+pub use effect::{Effect, Happened, Interference, Report, Said, Write};
 
 impl QueueCore {
     /// A core without memory; [`load`](Self::load) gives it some.
@@ -242,6 +248,9 @@ impl QueueCore {
                 expires_ms: now.mono_ms.saturating_add(ttl_ms),
                 renewed_ms: now.mono_ms,
                 cancel_requested: row.cancel_requested,
+                // When it was asked is not known by this clock: one TTL from here on is enough for its worker.
+                cancel_by_ms: row.cancel_requested.then(|| now.mono_ms.saturating_add(ttl_ms)),
+                timeout_by_ms: timeout_by(now, row.granted_at, row.timeout_seconds, ttl_ms),
                 actor_failures: 0,
             };
             self.leases.insert(job, lease);
@@ -306,7 +315,7 @@ impl QueueCore {
             // Looked at again in any case: what is under way may come to nothing, and so may the end itself.
             self.leases.postpone(job, fence, now.mono_ms + 1_000);
             if !self.is_busy(job) {
-                self.lose(job, fence, "its lease ran out without a word", out);
+                self.run_out(job, fence, now, out);
             }
         }
         for job in std::mem::take(&mut self.unended) {
@@ -368,6 +377,13 @@ impl QueueCore {
         let bits = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
         bits as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// When an attempt begun at `granted_at` that outlives its time-out is ended: one TTL after it.
+fn timeout_by(now: Now, granted_at: Timestamp, timeout_seconds: i32, ttl_ms: u64) -> u64 {
+    let timeout_ms = i64::from(timeout_seconds).saturating_mul(1_000);
+    let left = timeout_ms.saturating_sub(now.store.millis_since(granted_at).max(0)).max(0);
+    now.mono_ms.saturating_add(left.unsigned_abs()).saturating_add(ttl_ms)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(super) mod graph;
 pub(super) mod inspect;
 pub(super) mod job;
 pub(super) mod list;
+mod logs;
 pub(super) mod parts;
 pub(super) mod queues;
 mod submissions;
@@ -24,6 +25,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         inspect::STATEMENTS,
         job::STATEMENTS,
         list::STATEMENTS,
+        logs::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,
         submissions::STATEMENTS,

@@ -11,6 +11,7 @@ use super::*;
 use crate::{domain::Epoch, store::ops::JobPatch};
 
 mod changes;
+mod forced;
 mod rig;
 
 use rig::{Limits, Rig, kind_name};
@@ -84,6 +85,12 @@ enum Step {
     LeaseActorDies {
         nth: usize,
     },
+    /// A worker renews what it has, wanted or not.
+    Renew,
+    /// A job says something.
+    Log {
+        nth: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -118,6 +125,8 @@ impl ReferenceStateMachine for Random {
             1 => any::<usize>().prop_map(|nth| Step::Forget { nth }),
             4 => prop_oneof![9 => 1..2_000_u64, 1 => 20_000..70_000_u64].prop_map(|ms| Step::Time { ms }),
             1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
+            2 => Just(Step::Renew),
+            2 => any::<usize>().prop_map(|nth| Step::Log { nth }),
         ]
         .boxed()
     }
@@ -224,6 +233,15 @@ impl StateMachineTest for CoreTest {
                 rig.step(|core, _, out| core.interfere(job, what, None, out));
             }
             Step::Time { ms } => rig.pass(ms),
+            Step::Renew => {
+                let held: Vec<_> = rig.started.iter().map(|(job, fence)| (*job, *fence)).collect();
+                rig.core.renew(&held, rig.now);
+            }
+            Step::Log { nth } => {
+                let Some((job, fence)) = rig.nth_started(nth) else { return rig };
+                let said = Said { job, fence, first: 1, lines: Vec::new() };
+                rig.step(|core, _, out| core.log(said, None, out));
+            }
             Step::LeaseActorDies { nth } => {
                 let Some((job, fence)) = rig.nth_started(nth) else { return rig };
                 rig.step(|core, _, out| core.actor_down(job, fence, "killed", out));
@@ -236,6 +254,9 @@ impl StateMachineTest for CoreTest {
         assert!(rig.core.deferred.len() <= limits.deferred, "the near future is bounded");
         let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
         assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
+        for (_, lease) in rig.core.leases.iter() {
+            assert!(lease.expires_ms <= lease.end_by_ms(), "renewed past its end: {lease:?}");
+        }
         for window in &rig.core.windows {
             assert!(window.len() <= WINDOW + WINDOW / 4 + 1, "a window is bounded");
         }
@@ -243,6 +264,7 @@ impl StateMachineTest for CoreTest {
         for write in &rig.writes {
             let job = match write {
                 Write::Grant { job, .. } | Write::End { job, .. } | Write::Interfere { job, .. } => *job,
+                Write::Log(said) => said.job,
                 Write::Park(_) | Write::Unpark(_) => continue,
             };
             assert!(jobs.insert(job), "{job} has two ops in the journal");

@@ -134,6 +134,7 @@ impl Rig {
             }
             Effect::Restart(..)
             | Effect::TellCancel(..)
+            | Effect::TellLost(..)
             | Effect::Announce(_)
             | Effect::ReturnCredits(..)
             | Effect::Forget(_)
@@ -250,6 +251,8 @@ impl Rig {
                 }
                 self.step(|core, now, out| core.ended(job, ended, now, out));
             }
+            // Whether it is kept or not: what comes behind it must get its turn.
+            Write::Log(said) => self.step(|core, _, out| core.logged(said.job, out)),
             Write::Interfere { job, what: Interference::Cancel { .. } } => {
                 if fails {
                     self.step(|core, _, out| core.interference_failed(job, out));
@@ -278,7 +281,7 @@ impl Rig {
                         None => Canceled::NotFound,
                     },
                 };
-                self.step(|core, _, out| core.canceled(job, &done, out));
+                self.step(|core, now, out| core.canceled(job, &done, now, out));
             }
             Write::Interfere { job, what: Interference::Retry } => {
                 if fails {
