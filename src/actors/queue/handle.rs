@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     actor::LeaseActors,
     messages::{QueueOp, QueueRequest},
+    stats::Stats,
 };
 use crate::{
     actors::{
@@ -43,6 +44,8 @@ pub struct QueueView {
     exec_count: AtomicU64,
     in_journal: AtomicUsize,
     grants: AtomicBool,
+    /// Written by the queue's actor, for the length of a few instructions.
+    stats: Mutex<Stats>,
 }
 
 impl QueueView {
@@ -75,6 +78,16 @@ impl QueueView {
         for (shown, count) in self.counts.iter().zip(counts) {
             shown.store(*count, Ordering::Relaxed);
         }
+    }
+
+    /// What it did within the last hour, from the slot `since` on; 0 for all of it.
+    #[must_use]
+    pub fn stats(&self, since: i64) -> Stats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).since(since)
+    }
+
+    pub(super) fn record(&self, record: impl FnOnce(&mut Stats)) {
+        record(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn executed(&self, took: Duration) {

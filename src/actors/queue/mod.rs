@@ -13,11 +13,14 @@ pub mod handle;
 pub mod leases;
 /// What a queue is told.
 pub mod messages;
+/// What it did within the last hour.
+pub mod stats;
 /// The ready jobs of one priority.
 pub mod window;
 
 mod actor;
 mod effects;
+mod lease_actors;
 mod load;
 
 pub use actor::{LEASE_SUPERVISORS, LeaseActors, QueueActor, QueueArgs};

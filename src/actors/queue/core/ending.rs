@@ -1,6 +1,7 @@
 //! How leases end.
 
 use super::*;
+use crate::actors::queue::stats::Counted;
 
 impl QueueCore {
     /// A worker reports the end of its attempt under `fence`.
@@ -141,6 +142,21 @@ impl QueueCore {
         out.push(Effect::Restart(job, fence, lease.session));
         if lease.cancel_requested {
             out.push(Effect::TellCancel(job, fence, lease.session));
+        }
+    }
+
+    /// As what the end that is in the journal counts.
+    #[must_use]
+    pub fn ending(&self, job: JobId) -> Counted {
+        match self.in_journal.get(&job) {
+            Some(InJournal::End { kind, .. }) => match kind {
+                EndKind::Completed { .. } => Counted::Completed,
+                EndKind::Failed { .. } | EndKind::RecoveredFailed { .. } => Counted::DeadLettered,
+                EndKind::Retry { .. } | EndKind::Recovered { .. } => Counted::Retried,
+                EndKind::Canceled { .. } => Counted::Canceled,
+                EndKind::Released { .. } | EndKind::Snoozed { .. } => Counted::Released,
+            },
+            _ => Counted::Released,
         }
     }
 
