@@ -7,7 +7,6 @@ create index job_live_expires on job_live (shard, queue, expires_at)
 
 -- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
 alter table dead_letter add column fingerprint text not null default '';
-alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';
 alter table dead_letter add column tenant text not null default '';
 create index dead_letter_newest on dead_letter (failed_at, job_id);
@@ -62,3 +61,7 @@ create table operation (
 create index operation_running on operation (id) where finished_at is null;
 
 pragma user_version = 2;
+
+-- What is blocked, by queue, to count it; and what is blocked or throttled, newest first, to show it.
+create index job_live_blocked on job_live (shard, queue) where state = 3 and gate is null;
+create index job_live_held on job_live (state, id) where state in (3, 4);

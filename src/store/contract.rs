@@ -27,7 +27,7 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: super::reconcile::Reconcile + Send + Sync + std::fmt::Debug + 'static {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 

@@ -16,6 +16,8 @@ pub mod ops;
 pub mod postgres;
 /// What is read.
 pub mod read;
+/// Counters against what they count.
+pub mod reconcile;
 /// The embedded engine.
 pub mod sqlite;
 

@@ -21,6 +21,7 @@ pub(crate) mod lists;
 pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod random;
+pub(crate) mod reconcile;
 
 /// One test for each case of the suite.
 macro_rules! conformance {
@@ -111,6 +112,9 @@ macro_rules! conformance {
             lists::what_an_unfinished_job_depends_on_is_not_removed,
             lists::only_an_owner_removes,
             random::a_random_mix_keeps_every_invariant,
+            reconcile::counters_are_never_healed_wrongly_under_load,
+            reconcile::counters_of_every_state_are_found_right,
+            reconcile::the_newest_that_wait_are_told_newest_first,
         }
     };
 }

@@ -15,6 +15,7 @@ mod guard;
 mod lifecycle;
 mod raw_limit;
 mod reads;
+mod reconcile;
 mod remove;
 mod rows;
 
@@ -40,6 +41,7 @@ use super::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
     },
+    reconcile::{Healed, Reconcile},
 };
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
@@ -103,7 +105,7 @@ impl PostgresStore {
     pub fn statements() -> Vec<(&'static str, &'static str)> {
         let mut all = commit::statements();
         all.extend(reads::statements());
-        for part in [connect::STATEMENTS, guard::STATEMENTS, lifecycle::STATEMENTS, remove::STATEMENTS] {
+        for part in [connect::STATEMENTS, guard::STATEMENTS, lifecycle::STATEMENTS, reconcile::STATEMENTS, remove::STATEMENTS] {
             all.extend_from_slice(part);
         }
         all
@@ -304,6 +306,21 @@ impl Store for PostgresStore {
         self.close_lanes().await;
         guard::release(self).await;
         self.readers.close().await;
+    }
+}
+
+#[async_trait]
+impl Reconcile for PostgresStore {
+    async fn reconcile_live(&self, owner: ShardEpoch, queue: &str) -> Result<Vec<Healed>, StoreError> {
+        bounded(reconcile::live(self, owner, queue)).await
+    }
+
+    async fn reconcile_ended(&self, owners: &[ShardEpoch]) -> Result<Vec<Healed>, StoreError> {
+        bounded(reconcile::ended(self, owners)).await
+    }
+
+    async fn newest_waiting(&self, state: JobState, limit: i64) -> Result<Vec<JobView>, StoreError> {
+        bounded(reconcile::newest_waiting(self, state, limit)).await
     }
 }
 
