@@ -46,7 +46,10 @@ fn describe() {
     describe_counter!("ganger_queue_reloads_total", "times a queue dropped its memory and loaded anew");
     describe_counter!("ganger_refused_total", "requests refused because a door was full");
     describe_counter!("ganger_events_dropped_total", "stream events dropped because the hub's door was full");
-    describe_counter!("ganger_events_merged_total", "stream events that a reader was told the number of only");
+    describe_counter!(
+        "ganger_events_merged_total",
+        "stream events that a reader was told the number of only"
+    );
     describe_counter!("ganger_counters_healed_total", "counters of jobs that were wrong and were put right");
     describe_gauge!("ganger_jobs", "jobs by state");
     describe_gauge!("ganger_leases_active", "active jobs");

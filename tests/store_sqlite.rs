@@ -108,7 +108,8 @@ mod sqlite {
             let file = file.clone();
             async move {
                 let mut plain = sqlx::SqliteConnection::connect(&file).await.expect("connects");
-                let sql = format!("update counter set {column} = {column} + ?3 where shard = ?1 and queue = ?2");
+                let sql =
+                    format!("update counter set {column} = {column} + ?3 where shard = ?1 and queue = ?2");
                 let done = sqlx::query(AssertSqlSafe(sql)).bind(shard.0).bind(queue).bind(by);
                 assert_eq!(done.execute(&mut plain).await.expect("spoils").rows_affected(), 1);
                 plain.close().await.expect("closes");

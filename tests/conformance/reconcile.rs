@@ -97,9 +97,11 @@ pub(crate) async fn broken_counters_are_healed_under_load<F: Future<Output = ()>
     let live = async |kit: &Kit| kit.store.reconcile_live(kit.owner("mail"), "mail").await.expect("counts");
     let heals = async {
         round(&kit, 0, "mail").await;
-        for (column, state, by) in
-            [("queued", JobState::Queued, 7), ("active", JobState::Active, -3), ("retrying", JobState::Retrying, 40)]
-        {
+        for (column, state, by) in [
+            ("queued", JobState::Queued, 7),
+            ("active", JobState::Active, -3),
+            ("retrying", JobState::Retrying, 40),
+        ] {
             spoil(shard, "mail", column, by).await;
             let found = live(&kit).await;
             assert_eq!(found.len(), 1, "{found:?}");

@@ -268,4 +268,3 @@ impl Drop for Subscription {
         crate::metrics::stream_readers(readers);
     }
 }
-

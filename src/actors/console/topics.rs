@@ -93,14 +93,24 @@ mod tests {
         event.queue = Some("mail".into());
         let hears = |topics: &str| Topics::parse(topics).expect("valid").matches(&event);
         assert!(hears("") && Topics::all().matches(&event));
-        for topics in [&format!("job:{job}"), &format!("job:{}", job.to_string().to_uppercase()), "queue:mail",
-            "kind:job.failed", "kind:job.*", "queue:other,kind:job.*"]
-        {
+        for topics in [
+            &format!("job:{job}"),
+            &format!("job:{}", job.to_string().to_uppercase()),
+            "queue:mail",
+            "kind:job.failed",
+            "kind:job.*",
+            "queue:other,kind:job.*",
+        ] {
             assert!(hears(topics), "{topics}");
         }
-        for topics in [&format!("job:{}", JobId::new()), "job:nonsense", "queue:other", "kind:job.started", "kind:worker.*",
-            "worker:w"]
-        {
+        for topics in [
+            &format!("job:{}", JobId::new()),
+            "job:nonsense",
+            "queue:other",
+            "kind:job.started",
+            "kind:worker.*",
+            "worker:w",
+        ] {
             assert!(!hears(topics), "{topics}");
         }
         assert!(Topics::parse("nonsense").is_err() && Topics::parse("planet:mars").is_err());

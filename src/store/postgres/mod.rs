@@ -105,7 +105,13 @@ impl PostgresStore {
     pub fn statements() -> Vec<(&'static str, &'static str)> {
         let mut all = commit::statements();
         all.extend(reads::statements());
-        for part in [connect::STATEMENTS, guard::STATEMENTS, lifecycle::STATEMENTS, reconcile::STATEMENTS, remove::STATEMENTS] {
+        for part in [
+            connect::STATEMENTS,
+            guard::STATEMENTS,
+            lifecycle::STATEMENTS,
+            reconcile::STATEMENTS,
+            remove::STATEMENTS,
+        ] {
             all.extend_from_slice(part);
         }
         all

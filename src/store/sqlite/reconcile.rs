@@ -75,11 +75,7 @@ async fn read(
 }
 
 /// What a queue's counters of unfinished jobs lack.
-pub(super) async fn live(
-    pool: &SqlitePool,
-    shard: ShardId,
-    queue: &str,
-) -> Result<Vec<Healed>, StoreError> {
+pub(super) async fn live(pool: &SqlitePool, shard: ShardId, queue: &str) -> Result<Vec<Healed>, StoreError> {
     let mut conn = pool.acquire().await.map_err(store_error)?;
     read(&mut conn, sqlx::query(LIVE).bind(shard.0).bind(queue)).await
 }
