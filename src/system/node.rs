@@ -171,6 +171,7 @@ impl Node {
                 waker,
                 health: health.clone(),
                 journal: journal.clone(),
+                shards: shards.clone(),
             },
             hub: hub.clone(),
             hub_door,

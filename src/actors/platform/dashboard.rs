@@ -18,6 +18,8 @@ use crate::{
 
 /// Jobs of each list.
 const LIST_MAX: i64 = 25;
+/// Bytes of payloads and results of each list: they are kept, and sent with each answer. One job always fits.
+const LIST_BYTES_MAX: usize = 3 << 20;
 /// How long a snapshot is shown.
 const FRESH: Duration = Duration::from_secs(1);
 /// Putting a snapshot together takes at most this share of the time: with very many queues it is shown longer.
@@ -302,12 +304,29 @@ impl Platform {
 }
 
 async fn lists(store: &dyn Store, now: Timestamp) -> Result<Lists, StoreError> {
+    let job = |job: &JobView| size(job);
     Ok(Lists {
-        letters: newest_letters(store).await?,
-        blocked: store.newest_waiting(JobState::Blocked, LIST_MAX).await?,
-        throttled: store.newest_waiting(JobState::Throttled, LIST_MAX).await?,
+        letters: bounded(newest_letters(store).await?, |letter| size(&letter.job)),
+        blocked: bounded(store.newest_waiting(JobState::Blocked, LIST_MAX).await?, job),
+        throttled: bounded(store.newest_waiting(JobState::Throttled, LIST_MAX).await?, job),
         read_at: now,
     })
+}
+
+fn size(job: &JobView) -> usize {
+    job.payload.text().len() + job.result.as_ref().map_or(0, |result| result.text().len())
+}
+
+/// As many of the newest as fit.
+fn bounded<T>(mut jobs: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut left = LIST_BYTES_MAX;
+    let fit = jobs.iter().take_while(|job| {
+        left = left.saturating_sub(size(job));
+        left > 0
+    });
+    let fit = fit.count();
+    jobs.truncate(fit);
+    jobs
 }
 
 /// The newest dead letters. To be read from the list of dead letters, where there is one.

@@ -116,6 +116,7 @@ struct Inner {
     lease_actors: Arc<LeaseActors>,
     incarnations: Arc<AtomicU64>,
     is_stopping: AtomicBool,
+    is_count_doubted: AtomicBool,
 }
 
 /// Speaks to a queue, whichever incarnation of its actor runs.
@@ -162,6 +163,7 @@ impl QueueHandle {
             lease_actors: Arc::default(),
             incarnations: Arc::default(),
             is_stopping: AtomicBool::new(false),
+            is_count_doubted: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -230,6 +232,15 @@ impl QueueHandle {
         self.inner.is_stopping.store(true, Ordering::Release);
         // Heard at the next tick at the latest.
         drop(self.try_tell(QueueOp::StopGranting));
+    }
+
+    /// Asks it to read its counts anew, soon.
+    pub fn doubt_counts(&self) {
+        self.inner.is_count_doubted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take_count_doubt(&self) -> bool {
+        self.inner.is_count_doubted.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the node stops.

@@ -22,5 +22,6 @@ mod actor;
 mod effects;
 mod lease_actors;
 mod load;
+mod recount;
 
 pub use actor::{LEASE_SUPERVISORS, LeaseActors, QueueActor, QueueArgs};

@@ -32,6 +32,7 @@ pub struct UpkeepState {
     tasks: JoinSet<()>,
     sweep: Option<AbortHandle>,
     maintenance: Option<AbortHandle>,
+    reconciling: Option<AbortHandle>,
 }
 
 /// Tells upkeep that the round is over, also when its task panics.
@@ -50,6 +51,9 @@ impl UpkeepState {
         if is_over(&self.sweep) {
             self.sweep = Some(self.tasks.spawn(self.args.round.clone().sweep()));
         }
+        if is_over(&self.reconciling) {
+            self.reconciling = Some(self.tasks.spawn(self.args.round.clone().reconcile()));
+        }
         if Round::is_maintained(number) && is_over(&self.maintenance) {
             self.maintenance = Some(self.tasks.spawn(self.args.round.clone().maintain()));
         }
@@ -67,7 +71,14 @@ impl Actor for UpkeepActor {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         drop(myself.cast(UpkeepMessage::Tick));
-        Ok(UpkeepState { args, rounds: 0, tasks: JoinSet::new(), sweep: None, maintenance: None })
+        Ok(UpkeepState {
+            args,
+            rounds: 0,
+            tasks: JoinSet::new(),
+            sweep: None,
+            maintenance: None,
+            reconciling: None,
+        })
     }
 
     async fn handle(

@@ -9,6 +9,7 @@ pub mod handle;
 pub mod messages;
 
 mod actor;
+mod reconcile;
 mod state;
 
 pub use actor::{UpkeepActor, UpkeepArgs};

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::handle::StoreHealth;
 use crate::{
-    actors::{journal::JournalHandle, shard::ShardWaker},
+    actors::{
+        journal::JournalHandle,
+        shard::{ShardWaker, Shards},
+    },
     domain::{BootId, Clock},
     store::{Store, StoreError},
 };
@@ -33,6 +36,8 @@ pub struct Round {
     pub health: Arc<StoreHealth>,
     /// For its fill.
     pub journal: JournalHandle,
+    /// The queues whose counters are compared with the truth.
+    pub shards: Shards,
 }
 
 impl Round {
