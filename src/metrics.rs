@@ -46,6 +46,11 @@ fn describe() {
     describe_counter!("ganger_queue_reloads_total", "times a queue dropped its memory and loaded anew");
     describe_counter!("ganger_refused_total", "requests refused because a door was full");
     describe_counter!("ganger_events_dropped_total", "stream events dropped because the hub's door was full");
+    describe_counter!(
+        "ganger_events_merged_total",
+        "stream events that a reader was told the number of only"
+    );
+    describe_counter!("ganger_counters_healed_total", "counters of jobs that were wrong and were put right");
     describe_gauge!("ganger_jobs", "jobs by state");
     describe_gauge!("ganger_leases_active", "active jobs");
     describe_gauge!("ganger_store_up", "1 while the store answers");
@@ -109,6 +114,16 @@ pub fn refused(door: &'static str) {
 /// Stream events were dropped.
 pub fn events_dropped(count: u64) {
     counter!("ganger_events_dropped_total").increment(count);
+}
+
+/// A reader was told of events only how many there were.
+pub fn events_merged(count: u64) {
+    counter!("ganger_events_merged_total").increment(count);
+}
+
+/// Counters were wrong and were put right: those in the `store`, or a queue's in `memory`.
+pub fn counters_healed(place: &'static str, count: u64) {
+    counter!("ganger_counters_healed_total", "place" => place).increment(count);
 }
 
 /// The node's counts.

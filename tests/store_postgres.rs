@@ -46,4 +46,21 @@ mod postgres {
     }
 
     conformance!(fresh);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn broken_counters_are_healed() {
+        let (kit, url) = kitchen::fresh().await;
+        let spoil = |shard: ganger::domain::ShardId, queue: &'static str, column: &'static str, by: i64| {
+            let url = url.clone();
+            async move {
+                let mut plain = kitchen::plain(&url).await;
+                let sql = format!(
+                    "update counter set {column} = {column} + $3 where shard = $1 and queue = $2 and lane = 0"
+                );
+                let done = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(shard.0).bind(queue).bind(by);
+                assert_eq!(done.execute(&mut plain).await.expect("spoils").rows_affected(), 1);
+            }
+        };
+        conformance::reconcile::broken_counters_are_healed_under_load(kit, spoil).await;
+    }
 }

@@ -98,6 +98,26 @@ mod sqlite {
         assert_eq!(epoch(&next), epoch(&crashed) + 1);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn broken_counters_are_healed() {
+        use sqlx::{AssertSqlSafe, Connection};
+        let dir = tempfile::tempdir().expect("a directory");
+        let kit = open(dir.path()).await.expect("opens");
+        let file = format!("sqlite://{}", dir.path().join("ganger.db").display());
+        let spoil = |shard: ganger::domain::ShardId, queue: &'static str, column: &'static str, by: i64| {
+            let file = file.clone();
+            async move {
+                let mut plain = sqlx::SqliteConnection::connect(&file).await.expect("connects");
+                let sql =
+                    format!("update counter set {column} = {column} + ?3 where shard = ?1 and queue = ?2");
+                let done = sqlx::query(AssertSqlSafe(sql)).bind(shard.0).bind(queue).bind(by);
+                assert_eq!(done.execute(&mut plain).await.expect("spoils").rows_affected(), 1);
+                plain.close().await.expect("closes");
+            }
+        };
+        conformance::reconcile::broken_counters_are_healed_under_load(kit, spoil).await;
+    }
+
     const CHILD_DIR: &str = "GANGER_TEST_CHILD_DIR";
 
     /// The process that is killed: tells each job that was answered. Does nothing unless it is told where

@@ -99,3 +99,7 @@ end
 $$;
 
 select ensure_partitions(now());
+
+-- What is blocked, by queue, to count it; and what is blocked or throttled, newest first, to show it.
+create index job_live_blocked on job_live (shard, queue) where state = 3 and gate is null;
+create index job_live_held on job_live (state, id) where state in (3, 4);

@@ -50,8 +50,19 @@ pub const PING_EVERY: Duration = Duration::from_secs(15);
 pub const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// The largest message a stream's reader may send: it has nothing to say.
 pub const INBOUND_BYTES_MAX: usize = 4 << 10;
+/// How many messages a stream's reader may send between two pings before it is closed.
+pub const INBOUND_MESSAGES_MAX: u32 = 16;
 /// What is kept for a stream's reader before it is dropped.
 pub const OUTBOUND_BYTES_MAX: usize = 1 << 20;
+/// What is gathered for a stream's reader before it is written: some fifty events a system call.
+pub const OUTBOUND_BUFFER_BYTES: usize = 16 << 10;
+/// The most events of one write.
+pub const OUTBOUND_BATCH_MAX: usize = 256;
+/// How long a stream's reader may take nothing, before it is closed as too slow: the shorter deadline, so
+/// that it finds a close when it reads on before `WRITE_STALL_MAX`.
+pub const STREAM_STALL_MAX: Duration = Duration::from_secs(20);
+/// How long it then has to take what was written, and the close.
+pub const STREAM_CLOSE_MAX: Duration = Duration::from_secs(8);
 
 /// The bounds that a node or a test may set.
 #[derive(Debug, Clone, Copy)]

@@ -50,6 +50,7 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::retry))
         .routes(routes!(demo::thumbnail))
         .routes(routes!(overview::overview))
+        .routes(routes!(overview::dashboard))
         .routes(routes!(supervision::tree))
         .routes(routes!(supervision::restart))
         .routes(routes!(tickets::create))

@@ -41,6 +41,7 @@ use crate::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
             ReadyKey, ReadyRow,
         },
+        reconcile::{Healed, Reconcile},
     },
 };
 
@@ -415,5 +416,18 @@ impl crate::store::submissions::SubmissionReads for Shelf {
         _: i64,
     ) -> Read<Vec<crate::store::submissions::ExpiredRow>> {
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Reconcile for Shelf {
+    async fn reconcile_live(&self, _: ShardEpoch, _: &str) -> Read<Vec<Healed>> {
+        Ok(Vec::new())
+    }
+    async fn reconcile_ended(&self, _: &[ShardEpoch]) -> Read<Vec<Healed>> {
+        Ok(Vec::new())
+    }
+    async fn newest_waiting(&self, state: JobState, limit: i64) -> Read<Vec<JobView>> {
+        self.jobs(&JobFilter { states: vec![state], ..JobFilter::default() }, None, limit).await
     }
 }

@@ -32,7 +32,15 @@ pub enum Settled {
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
 pub trait Store:
-    DeadLetters + JobLogs + QueueReads + SubmissionReads + Send + Sync + std::fmt::Debug + 'static
+    DeadLetters
+    + JobLogs
+    + QueueReads
+    + super::reconcile::Reconcile
+    + SubmissionReads
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + 'static
 {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;

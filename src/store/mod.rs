@@ -25,6 +25,8 @@ pub mod postgres;
 pub mod queues;
 /// What is read.
 pub mod read;
+/// Counters against what they count.
+pub mod reconcile;
 /// The embedded engine.
 pub mod sqlite;
 /// What is read about submissions.

@@ -24,6 +24,7 @@ pub(crate) mod logs;
 pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod random;
+pub(crate) mod reconcile;
 pub(crate) mod settings;
 
 /// One test for each case of the suite.
@@ -142,6 +143,9 @@ macro_rules! conformance {
             logs::only_the_holder_of_the_lease_writes_lines,
             logs::lines_are_removed_with_their_job,
             random::a_random_mix_keeps_every_invariant,
+            reconcile::counters_are_never_healed_wrongly_under_load,
+            reconcile::counters_of_every_state_are_found_right,
+            reconcile::the_newest_that_wait_are_told_newest_first,
         }
     };
 }

@@ -44,6 +44,9 @@ insert into idempotency (tenant, key, job_id, expires_at, fingerprint)
 select 't', id::text, id, now(), '' from job;
 analyze;";
 
+/// Counts every finished job, which it is meant to do, a few times a day.
+const WALKS: [&str; 1] = ["reconcile ended"];
+
 /// Statements that read what is behind gates, in its order.
 const GATED: [&str; 2] = ["gate unpark", "queues gates"];
 
@@ -79,7 +82,7 @@ async fn no_statement_walks_a_large_table() {
             line.contains("Seq Scan on ")
                 && LARGE.iter().any(|table| line.contains(&format!("Seq Scan on {table}")))
         });
-        assert!(walked.is_none(), "{name} walks a table:\n{}", plan.join("\n"));
+        assert!(walked.is_none() || WALKS.contains(&name), "{name} walks a table:\n{}", plan.join("\n"));
         if GATED.contains(&name) {
             let gated = plan.iter().any(|line| line.contains("using job_live_gate "));
             assert!(gated, "{name} does not follow the gates:\n{}", plan.join("\n"));

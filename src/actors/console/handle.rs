@@ -1,7 +1,8 @@
 //! The face of the hub.
 
 use std::{
-    collections::VecDeque,
+    borrow::Cow,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,8 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     messages::StreamEvent,
-    state::{Found, Ring},
+    state::{Chunk, Found, Ring, Told},
+    topics::Topics,
 };
 use crate::{
     actors::runtime::{Door, DoorReceiver, door},
@@ -24,8 +26,11 @@ use crate::{
 const DOOR_MAX: usize = 4_096;
 /// How often a reader without events hears that the stream lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How many events a reader takes from the ring at once.
-const READ_MAX: usize = 256;
+/// How long readers are left asleep between two wake-ups, for each of them; see [`WAKE_PAUSE_MAX`].
+const WAKE_PAUSE_PER_READER: Duration = Duration::from_micros(50);
+/// The most of that: what people do not notice. A thousand readers wake twenty times a second, however many
+/// events there are, and take what has come meanwhile.
+const WAKE_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// What the hub's actor and its readers share; outlives the actor.
 #[derive(Debug)]
@@ -82,6 +87,12 @@ impl HubHandle {
         self.shared.readers.load(Ordering::Relaxed)
     }
 
+    /// How long readers sleep after a wake-up; the first event after a silence wakes them at once.
+    pub(super) fn wake_pause(&self) -> Duration {
+        let readers = u32::try_from(self.readers()).unwrap_or(u32::MAX);
+        WAKE_PAUSE_PER_READER.saturating_mul(readers).min(WAKE_PAUSE_MAX)
+    }
+
     /// The hub's door, for its probe.
     #[must_use]
     pub fn door(&self) -> &Door<Vec<StreamEvent>> {
@@ -95,7 +106,7 @@ impl HubHandle {
         let readers = self.shared.readers.fetch_add(1, Ordering::Relaxed) + 1;
         crate::metrics::stream_readers(readers);
         let (cursor, reset) = match since {
-            Some((boot, seq)) if boot == self.shared.boot => (seq, false),
+            Some((boot, seq)) if boot == self.shared.boot && seq <= self.newest() => (seq, false),
             Some(_) => (self.newest(), true),
             None => (self.newest(), false),
         };
@@ -104,7 +115,7 @@ impl HubHandle {
             newest: self.shared.newest.subscribe(),
             topics,
             cursor,
-            pending: VecDeque::new(),
+            at: None,
             reset_due: reset,
             heartbeat_at: Instant::now() + HEARTBEAT,
         }
@@ -115,7 +126,7 @@ impl HubHandle {
 #[derive(Debug, Clone)]
 pub enum StreamItem {
     /// An event.
-    Event(Arc<StreamEvent>),
+    Event(Told),
     /// What came before `newest` is not to be had: read the present state, then go on.
     Reset {
         /// Events go on behind this number.
@@ -130,55 +141,124 @@ pub enum StreamItem {
     Closed,
 }
 
-/// A reader's place in the stream.
+/// A reader's place in the stream: a number and a chunk of the ring, however far behind it is.
 #[derive(Debug)]
 pub struct Subscription {
     shared: Arc<Shared>,
     newest: watch::Receiver<u64>,
     topics: Topics,
     cursor: u64,
-    pending: VecDeque<Arc<StreamEvent>>,
+    /// The chunk it reads, and where it is in it.
+    at: Option<(Arc<Chunk>, usize)>,
     reset_due: bool,
     heartbeat_at: Instant,
+}
+
+/// Events that were counted instead of told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The first of them, of whatever topic.
+    pub from: u64,
+    /// The last of them.
+    pub to: u64,
+    /// How many of each kind; only those of the reader's topics.
+    pub counts: BTreeMap<Cow<'static, str>, u64>,
 }
 
 impl Subscription {
     /// The next item. Cancel safe: an item that was not returned is not lost.
     pub async fn next(&mut self) -> StreamItem {
         loop {
-            if self.reset_due {
-                self.reset_due = false;
-                return StreamItem::Reset { newest: self.cursor };
-            }
-            if let Some(event) = self.pending.pop_front() {
-                return StreamItem::Event(event);
-            }
             // Before the look, so that what comes after it wakes us.
             self.newest.borrow_and_update();
-            match self.shared.ring.after(self.cursor, READ_MAX) {
-                Found::Events(events) => {
-                    self.cursor = events.last().map_or(self.cursor, |event| event.seq);
-                    self.pending.extend(events.into_iter().filter(|event| self.topics.matches(event)));
-                }
-                Found::Missed(newest) => {
-                    self.cursor = newest;
-                    self.reset_due = true;
-                }
-                Found::Nothing => {
-                    tokio::select! {
-                        changed = self.newest.changed() => {
-                            if changed.is_err() {
-                                return StreamItem::Closed;
-                            }
-                        }
-                        () = tokio::time::sleep_until(self.heartbeat_at) => {
-                            self.heartbeat_at = Instant::now() + HEARTBEAT;
-                            return StreamItem::Heartbeat { newest: self.cursor };
-                        }
+            if let Some(item) = self.ready() {
+                return item;
+            }
+            tokio::select! {
+                changed = self.newest.changed() => {
+                    if changed.is_err() {
+                        return StreamItem::Closed;
                     }
+                }
+                () = tokio::time::sleep_until(self.heartbeat_at) => {
+                    self.heartbeat_at = Instant::now() + HEARTBEAT;
+                    return StreamItem::Heartbeat { newest: self.cursor };
                 }
             }
         }
+    }
+
+    /// The next item, if there is one without waiting.
+    pub fn ready(&mut self) -> Option<StreamItem> {
+        loop {
+            if self.reset_due {
+                self.reset_due = false;
+                return Some(StreamItem::Reset { newest: self.cursor });
+            }
+            if let Some((chunk, index)) = &mut self.at {
+                while let Some(event) = chunk.events().get(*index) {
+                    let told = *index;
+                    *index += 1;
+                    self.cursor = event.seq;
+                    if self.topics.matches(event) {
+                        return Some(StreamItem::Event(Told { chunk: chunk.clone(), index: told }));
+                    }
+                }
+                self.at = None;
+            }
+            if !self.step() {
+                return None;
+            }
+        }
+    }
+
+    /// Goes to the next chunk; whether there is something new.
+    fn step(&mut self) -> bool {
+        // Up to what readers were woken for, and not what has come since: that comes with the next wake-up.
+        if self.cursor >= *self.newest.borrow() {
+            return false;
+        }
+        match self.shared.ring.after(self.cursor) {
+            Found::Events(chunk, index) => self.at = Some((chunk, index)),
+            Found::Missed(newest) => {
+                self.cursor = newest;
+                self.reset_due = true;
+            }
+            Found::Nothing => return false,
+        }
+        true
+    }
+
+    /// How many events are behind its place, of whatever topic.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.newest.borrow().saturating_sub(self.cursor)
+    }
+
+    /// Goes on behind the newest event, and counts what lies between. `None` when there is nothing, or it is
+    /// gone, which the next item says.
+    pub fn merge(&mut self) -> Option<Merged> {
+        let mut merged = Merged { from: self.cursor + 1, to: self.cursor, counts: BTreeMap::new() };
+        while !self.reset_due {
+            if let Some((chunk, index)) = self.at.take() {
+                let left = chunk.events().get(index..).unwrap_or_default();
+                if index == 0 && self.topics.is_all() {
+                    for (kind, count) in chunk.kinds() {
+                        *merged.counts.entry(kind.clone()).or_default() += count;
+                    }
+                } else {
+                    for event in left.iter().filter(|event| self.topics.matches(event)) {
+                        *merged.counts.entry(event.kind.clone()).or_default() += 1;
+                    }
+                }
+                self.cursor = left.last().map_or(self.cursor, |event| event.seq);
+                merged.to = self.cursor;
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        (merged.to >= merged.from).then_some(merged)
     }
 }
 
@@ -186,69 +266,5 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let readers = self.shared.readers.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         crate::metrics::stream_readers(readers);
-    }
-}
-
-/// The most topics of one reader: enough for a page of jobs.
-const TOPICS_MAX: usize = 200;
-
-/// What a reader wants to hear of; any one of its topics is enough.
-#[derive(Debug, Clone, Default)]
-pub struct Topics(Option<Vec<Topic>>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Topic {
-    Job(String),
-    Queue(String),
-    Worker(String),
-    Kind(String),
-    KindPrefix(String),
-}
-
-impl Topics {
-    /// Everything.
-    #[must_use]
-    pub fn all() -> Self {
-        Self(None)
-    }
-
-    /// From `job:{id},queue:{q},worker:{id},kind:job.failed,kind:worker.*`; everything when empty.
-    ///
-    /// # Errors
-    /// The topic that is none of these, or that there are too many.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut topics = Vec::new();
-        for topic in text.split(',').map(str::trim).filter(|topic| !topic.is_empty()) {
-            let Some((scope, value)) = topic.split_once(':').filter(|(_, value)| !value.is_empty()) else {
-                return Err(format!("topic {topic:?} is not of the form scope:value"));
-            };
-            topics.push(match (scope, value.strip_suffix(".*")) {
-                ("job", _) => Topic::Job(value.to_ascii_lowercase()),
-                ("queue", _) => Topic::Queue(value.to_owned()),
-                ("worker", _) => Topic::Worker(value.to_owned()),
-                ("kind", Some(prefix)) => Topic::KindPrefix(format!("{prefix}.")),
-                ("kind", None) => Topic::Kind(value.to_owned()),
-                _ => {
-                    return Err(format!(
-                        "unknown topic scope {scope:?}: job, queue, worker and kind are known"
-                    ));
-                }
-            });
-        }
-        if topics.len() > TOPICS_MAX {
-            return Err(format!("more than {TOPICS_MAX} topics"));
-        }
-        Ok(Self((!topics.is_empty()).then_some(topics)))
-    }
-
-    fn matches(&self, event: &StreamEvent) -> bool {
-        let Some(topics) = &self.0 else { return true };
-        topics.iter().any(|topic| match topic {
-            Topic::Job(id) => event.job_id.is_some_and(|job| job.to_string() == *id),
-            Topic::Queue(queue) => event.queue.as_deref() == Some(queue),
-            Topic::Worker(worker) => event.worker_id.as_deref() == Some(worker),
-            Topic::Kind(kind) => event.kind == *kind,
-            Topic::KindPrefix(prefix) => event.kind.starts_with(prefix.as_str()),
-        })
     }
 }

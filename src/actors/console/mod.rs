@@ -10,8 +10,13 @@ pub mod handle;
 pub mod messages;
 
 mod actor;
+mod pace;
 mod state;
+mod topics;
 
 pub use actor::{HubActor, HubArgs};
-pub use handle::{HubHandle, StreamItem, Subscription, Topics, hub};
+pub use handle::{HubHandle, Merged, StreamItem, Subscription, hub};
 pub use messages::StreamEvent;
+pub use pace::{Pace, Paced};
+pub use state::Told;
+pub use topics::Topics;

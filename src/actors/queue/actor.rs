@@ -16,6 +16,7 @@ use super::{
     leases::Holder,
     load::Source,
     messages::QueueMessage,
+    recount::Recount,
 };
 use crate::{
     actors::{
@@ -94,6 +95,7 @@ pub struct QueueState {
     pub(super) serial: u64,
     /// Jobs came from elsewhere, which a load may have counted already: count when nothing is under way.
     pub(super) is_count_doubtful: bool,
+    pub(super) recount: Recount,
     /// Readers: dropped, and with it stopped, when this incarnation ends.
     pub(super) tasks: JoinSet<()>,
 }
@@ -126,6 +128,7 @@ impl Actor for QueueActor {
             told: Vec::new(),
             serial: 0,
             is_count_doubtful: false,
+            recount: Recount::default(),
             tasks: JoinSet::new(),
             args,
             probe,
@@ -162,7 +165,9 @@ impl Actor for QueueActor {
                     if state.args.handle.is_stopping() {
                         state.step(|core, _now, out| core.set_granting(false, out));
                     }
-                    state.step(|core, now, out| core.tick(now, out));
+                    if !state.is_quiet() {
+                        state.tick_core();
+                    }
                     state.revive_lease_actors();
                     state.recount();
                     state.publish();
@@ -179,10 +184,7 @@ impl Actor for QueueActor {
             }
             QueueMessage::Counted { incarnation, serial, counts } => {
                 let _timing = probe.time("Counted");
-                if incarnation == state.incarnation && serial == state.serial {
-                    state.core.set_counts(counts);
-                    state.publish();
-                }
+                state.counted(incarnation, serial, counts);
             }
             QueueMessage::Refilled { incarnation, priority, after, limit, rows } => {
                 let _timing = probe.time("Refilled");
@@ -230,6 +232,7 @@ impl QueueState {
         // time out, sessions repeat their reports.
         self.replies.clear();
         self.submits_in_journal = 0;
+        self.recount = Recount::default();
         let (incarnation, source, myself) = (self.incarnation, self.source(), self.myself.clone());
         self.tasks.spawn(async move {
             let loaded = source.load().await;
@@ -279,7 +282,7 @@ impl QueueState {
 
     /// Takes what waits at the doors: answers first, they make room; then what sessions say; then
     /// requests. Returns how many.
-    fn answer_doors(&mut self) -> usize {
+    pub(super) fn answer_doors(&mut self) -> usize {
         let mut results = Vec::new();
         self.args.handle.doors().results.answer(DRAIN_MAX, &mut results);
         let mut taken = results.len();
@@ -287,14 +290,17 @@ impl QueueState {
         for applied in results {
             self.take_result(applied);
         }
-        if self.is_loaded {
+        if self.is_quiet() {
+            self.read_counts();
+        }
+        if self.is_loaded && !self.is_quiet() {
             let mut ops = Vec::new();
             taken += self.args.handle.doors().ops.answer(DRAIN_MAX, &mut ops).taken;
             for op in ops {
                 self.take_op(op);
             }
         }
-        if self.is_loaded {
+        if self.is_loaded && !self.is_quiet() {
             let mut requests = Vec::new();
             taken += self.args.handle.doors().requests.answer(DRAIN_MAX, &mut requests).taken;
             for request in requests {
@@ -305,7 +311,7 @@ impl QueueState {
         taken
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let view = self.args.handle.view();
         view.publish(self.core.counts());
         view.publish_work(
@@ -313,21 +319,5 @@ impl QueueState {
             self.is_loaded && self.core.is_granting_at_all(),
         );
         self.args.hub.tell(std::mem::take(&mut self.told));
-    }
-
-    /// Reads the counts anew, if they are in doubt and nothing is under way.
-    fn recount(&mut self) {
-        self.is_count_doubtful |= self.core.take_count_doubt();
-        if !self.is_count_doubtful || self.core.in_journal() > 0 || self.submits_in_journal > 0 {
-            return;
-        }
-        self.is_count_doubtful = false;
-        let (source, myself) = (self.source(), self.myself.clone());
-        let (incarnation, serial) = (self.incarnation, self.serial);
-        self.tasks.spawn(async move {
-            if let Ok((_, counts)) = source.counts().await {
-                drop(myself.cast(QueueMessage::Counted { incarnation, serial, counts }));
-            }
-        });
     }
 }

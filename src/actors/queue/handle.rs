@@ -117,6 +117,7 @@ struct Inner {
     incarnations: Arc<AtomicU64>,
     is_stopping: AtomicBool,
     expired_told: AtomicBool,
+    is_count_doubted: AtomicBool,
 }
 
 /// Speaks to a queue, whichever incarnation of its actor runs.
@@ -164,6 +165,7 @@ impl QueueHandle {
             incarnations: Arc::default(),
             is_stopping: AtomicBool::new(false),
             expired_told: AtomicBool::new(false),
+            is_count_doubted: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -243,6 +245,15 @@ impl QueueHandle {
         self.inner.is_stopping.store(true, Ordering::Release);
         // Heard at the next tick at the latest.
         drop(self.try_tell(QueueOp::StopGranting));
+    }
+
+    /// Asks it to read its counts anew, soon.
+    pub fn doubt_counts(&self) {
+        self.inner.is_count_doubted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take_count_doubt(&self) -> bool {
+        self.inner.is_count_doubted.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the node stops.

@@ -61,9 +61,14 @@ impl Source {
 
     /// Whether the queue is paused, and its counts as they are shown.
     pub(super) async fn counts(&self) -> Result<(bool, [i64; 9]), StoreError> {
+        self.counts_at(self.clock.now()).await
+    }
+
+    /// The same, as they are shown at `now`.
+    pub(super) async fn counts_at(&self, now: Timestamp) -> Result<(bool, [i64; 9]), StoreError> {
         let rows = self.store.queues(self.shard).await?;
         let row = rows.into_iter().find(|row| row.name == *self.queue).unwrap_or_default();
-        let due = self.store.due_counts(self.shard, &self.queue, self.clock.now()).await?;
+        let due = self.store.due_counts(self.shard, &self.queue, now).await?;
         let mut counts = row.counts;
         // Deferred jobs whose time has come are counted as what they are shown as.
         let queued = usize::try_from(JobState::Queued.code()).unwrap_or(0);

@@ -125,14 +125,14 @@ pub enum QueueMessage {
     Tick,
     /// Private: what the queue was loaded with, or why it cannot be; for this load alone.
     Loaded(u64, Result<Box<super::core::Loaded>, String>),
-    /// Private: the counts were read while nothing was under way; `serial` tells whether that still holds.
+    /// Private: the counts were read, or not, while nothing was under way; `serial` tells whether that still holds.
     Counted {
         /// The load it belongs to.
         incarnation: u64,
         /// The number of ops sent before the reading.
         serial: u64,
-        /// By state code.
-        counts: [i64; 9],
+        /// By state code; `None` when they could not be read.
+        counts: Option<[i64; 9]>,
     },
     /// Private: a refill was read, or not.
     Refilled {

@@ -23,5 +23,6 @@ mod effects;
 mod expiry;
 mod lease_actors;
 mod load;
+mod recount;
 
 pub use actor::{LEASE_SUPERVISORS, LeaseActors, QueueActor, QueueArgs};

@@ -33,6 +33,7 @@ pub struct UpkeepState {
     sweep: Option<AbortHandle>,
     expiry: Option<AbortHandle>,
     maintenance: Option<AbortHandle>,
+    reconciling: Option<AbortHandle>,
 }
 
 /// Tells upkeep that the round is over, also when its task panics.
@@ -53,6 +54,9 @@ impl UpkeepState {
         }
         if is_over(&self.expiry) {
             self.expiry = Some(self.tasks.spawn(self.args.round.clone().expire()));
+        }
+        if is_over(&self.reconciling) {
+            self.reconciling = Some(self.tasks.spawn(self.args.round.clone().reconcile()));
         }
         if Round::is_maintained(number) && is_over(&self.maintenance) {
             self.maintenance = Some(self.tasks.spawn(self.args.round.clone().maintain()));
@@ -78,6 +82,7 @@ impl Actor for UpkeepActor {
             sweep: None,
             expiry: None,
             maintenance: None,
+            reconciling: None,
         })
     }
 

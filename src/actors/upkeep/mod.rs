@@ -10,6 +10,7 @@ pub mod messages;
 
 mod actor;
 mod expiry;
+mod reconcile;
 mod state;
 
 pub use actor::{UpkeepActor, UpkeepArgs};

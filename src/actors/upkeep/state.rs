@@ -51,7 +51,7 @@ impl Round {
             tracing::warn!(why, "the store's upkeep failed");
         }
         crate::metrics::store(fault.is_none(), self.clock.offset_micros(), self.journal.fill());
-        self.health.set(fault);
+        self.health.set(fault, self.clock.now());
     }
 
     async fn work(&self, number: u64) -> Result<(), StoreError> {

@@ -78,6 +78,12 @@ impl Sessions {
         self.live.iter().filter(|e| serves(e.value())).map(|e| (*e.key(), e.value().clone())).collect()
     }
 
+    /// The live sessions.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<WorkerFacts>> {
+        self.live.iter().map(|entry| entry.value().clone()).collect()
+    }
+
     /// How many live.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -94,6 +94,7 @@ pub const RULES: &[Rule] = {
         rule("POST", "/api/v1/jobs/{id}/retry", N::Key(C::ControlJobs), L::Request),
         rule("POST", "/api/v1/workflows/demo/thumbnail", N::Key(C::Submit), L::Request),
         rule("GET", "/api/v1/overview", N::Key(C::ReadJobs), L::Request),
+        rule("GET", "/api/v1/dashboard", N::Key(C::ReadJobs), L::Request),
         rule("GET", "/api/v1/supervision", N::Key(C::ReadNode), L::Request),
         rule("POST", "/api/v1/supervision/restart", N::Key(C::Operate), L::Request),
         rule("POST", "/api/v1/tickets", N::Key(C::ReadJobs), L::Request),

@@ -1,12 +1,14 @@
 //! What a stream sends, whatever carries it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use axum::http::HeaderMap;
+use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
-    actors::console::{HubHandle, StreamEvent, StreamItem, Subscription, Topics},
+    actors::console::{HubHandle, Pace, Paced, StreamEvent, StreamItem, Subscription, Told, Topics},
     domain::{BootId, Timestamp},
     http::{extract::Params, problem::ApiError, state::HttpState},
 };
@@ -15,35 +17,55 @@ use crate::{
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Control {
-    /// `stream.hello`, `stream.heartbeat` or `stream.reset`.
+    /// `stream.hello`, `stream.heartbeat`, `stream.reset` or `stream.merged`.
     pub kind: &'static str,
     /// The stream: a node's boot.
     #[schema(value_type = String, format = Uuid)]
     pub stream_id: BootId,
-    /// The newest `seq`.
+    /// The newest `seq`; of merged events, the last of them.
     pub seq: u64,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
+    /// Of merged events: the `seq` of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Of merged events: how many of each kind there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, u64>>)]
+    pub counts: Option<BTreeMap<Cow<'static, str>, u64>>,
 }
 
 const HELLO: &str = "stream.hello";
+/// What is said when a text cannot be made; it can always be.
+const NO_TEXT: &str = "{}";
 
-/// A message of a stream.
+/// A message of a stream, as it is described.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum StreamMessage {
     /// About the stream itself.
     Control(Control),
     /// What happened on the node.
-    #[schema(value_type = StreamEvent)]
-    Event(Arc<StreamEvent>),
+    Event(Box<StreamEvent>),
 }
 
-impl StreamMessage {
-    /// As JSON.
-    pub(super) fn text(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
+/// A message of a stream, on its way.
+#[derive(Debug, Clone)]
+pub(super) enum Message {
+    Control(Control),
+    Event(Told),
+}
+
+impl Message {
+    /// As JSON. An event's was made once for all readers.
+    pub(super) fn text(&self) -> Bytes {
+        match self {
+            Self::Control(control) => {
+                serde_json::to_vec(control).map_or(Bytes::from_static(NO_TEXT.as_bytes()), Bytes::from)
+            }
+            Self::Event(event) => event.text(),
+        }
     }
 
     /// The place to go on from after this message. A hello is none: its `seq` may be ahead of events that
@@ -61,7 +83,9 @@ impl StreamMessage {
 pub(super) struct Feed {
     hub: HubHandle,
     events: Subscription,
+    pace: Pace,
     hello: Option<Control>,
+    is_too_slow: bool,
     clock: HttpState,
 }
 
@@ -92,21 +116,76 @@ impl Feed {
         };
         let events = hub.subscribe(topics, Some(since));
         let hello = control(state, &hub, HELLO, newest);
-        Ok(Self { hub, events, hello: Some(hello), clock: state.clone() })
+        let pace = Pace::new(Instant::now(), events.lag());
+        Ok(Self { hub, events, pace, hello: Some(hello), is_too_slow: false, clock: state.clone() })
     }
 
-    /// The next message; `None` when the stream has ended. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<StreamMessage> {
+    /// The next message; `None` when the stream has ended, or the reader is too slow for it. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Message> {
         if let Some(hello) = self.hello.take() {
-            return Some(StreamMessage::Control(hello));
+            return Some(Message::Control(hello));
         }
-        let control = |kind, newest| StreamMessage::Control(control(&self.clock, &self.hub, kind, newest));
-        Some(match self.events.next().await {
-            StreamItem::Event(event) => StreamMessage::Event(event),
+        loop {
+            match self.paced() {
+                Paced::Send => {
+                    let item = self.events.next().await;
+                    return self.message(item);
+                }
+                Paced::Merge => {
+                    if let Some(merged) = self.merged() {
+                        return Some(merged);
+                    }
+                }
+                // What comes meanwhile is merged with it.
+                Paced::MergeAt(at) => tokio::time::sleep_until(at).await,
+                Paced::Drop => {
+                    self.is_too_slow = true;
+                    return self.merged();
+                }
+            }
+        }
+    }
+
+    /// The next message, if there is one that need not be waited for.
+    pub(super) fn ready(&mut self) -> Option<Message> {
+        if self.hello.is_some() || self.events.lag() == 0 || self.paced() != Paced::Send {
+            return None;
+        }
+        let item = self.events.ready()?;
+        self.message(item)
+    }
+
+    /// Whether the stream ends because its reader is too slow.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.is_too_slow
+    }
+
+    fn paced(&mut self) -> Paced {
+        if self.is_too_slow {
+            return Paced::Drop;
+        }
+        let lag = self.events.lag();
+        // With nothing to send there is nothing to share: the wait for an event costs nothing.
+        if lag == 0 { Paced::Send } else { self.pace.next(Instant::now(), lag, self.hub.readers()) }
+    }
+
+    fn message(&self, item: StreamItem) -> Option<Message> {
+        let control = |kind, newest| Message::Control(control(&self.clock, &self.hub, kind, newest));
+        Some(match item {
+            StreamItem::Event(event) => Message::Event(event),
             StreamItem::Reset { newest } => control("stream.reset", newest),
             StreamItem::Heartbeat { newest } => control("stream.heartbeat", newest),
             StreamItem::Closed => return None,
         })
+    }
+
+    fn merged(&mut self) -> Option<Message> {
+        let merged = self.events.merge()?;
+        crate::metrics::events_merged(merged.to + 1 - merged.from);
+        let mut told = control(&self.clock, &self.hub, "stream.merged", merged.to);
+        told.from = Some(merged.from);
+        told.counts = Some(merged.counts);
+        Some(Message::Control(told))
     }
 
     /// The `id` of a server-sent event at `seq`.
@@ -116,7 +195,8 @@ impl Feed {
 }
 
 fn control(state: &HttpState, hub: &HubHandle, kind: &'static str, seq: u64) -> Control {
-    Control { kind, stream_id: hub.stream_id(), seq, timestamp: state.platform.clock().now() }
+    let timestamp = state.platform.clock().now();
+    Control { kind, stream_id: hub.stream_id(), seq, timestamp, from: None, counts: None }
 }
 
 /// Where to begin: `Last-Event-ID`, which a browser sends when it connects again, before `?since=`.

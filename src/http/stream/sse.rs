@@ -4,19 +4,29 @@ use std::convert::Infallible;
 
 use axum::{
     Extension,
+    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
     },
+    response::{IntoResponse, Response},
 };
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
+use tokio::time::timeout;
 
-use super::feed::{Feed, StreamMessage};
+use super::feed::{Feed, Message, StreamMessage};
 use crate::http::{
-    access::StreamPlace, extract::Params, limits::PING_EVERY, problem::ApiError, state::HttpState,
+    access::StreamPlace,
+    extract::Params,
+    limits::{OUTBOUND_BUFFER_BYTES, PING_EVERY},
+    problem::ApiError,
+    state::HttpState,
 };
+
+/// Shows peers and proxies in between that the connection lives.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// Tells proxies not to gather events before they pass them on.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -47,23 +57,44 @@ pub async fn sse(
     let feed = Feed::open(&state, &params, &headers)?;
     let stopping = state.stopping().clone().cancelled_owned();
     let held = (place, state.tasks().token());
-    let events = events(feed).take_until(stopping).map(move |event| {
+    let events = events(feed).take_until(stopping).map(move |chunk| {
         // The stream's place, and the node's knowledge of it, last as long as its body.
         let _held = &held;
-        event
+        Ok::<_, Infallible>(chunk)
     });
-    let keep_alive = KeepAlive::new().interval(PING_EVERY).text("keep-alive");
-    Ok(([(X_ACCEL_BUFFERING, "no")], Sse::new(events).keep_alive(keep_alive)).into_response())
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
 }
 
-fn events(feed: Feed) -> impl Stream<Item = Result<Event, Infallible>> {
+/// The stream's bytes: what is ready together goes out together. A peer that takes nothing is closed by the
+/// connection's own deadline.
+fn events(feed: Feed) -> impl Stream<Item = Bytes> {
     stream::unfold(feed, |mut feed| async move {
-        let message: StreamMessage = feed.next().await?;
-        let event = Event::default().event("system").data(message.text().ok()?);
-        let event = match message.place() {
-            Some(seq) => event.id(feed.id_of(seq)),
-            None => event,
+        let Ok(message) = timeout(PING_EVERY, feed.next()).await else {
+            return Some((Bytes::from_static(KEEP_ALIVE), feed));
         };
-        Some((Ok(event), feed))
+        let mut chunk = BytesMut::new();
+        write(&mut chunk, &feed, &message?);
+        while chunk.len() < OUTBOUND_BUFFER_BYTES
+            && let Some(message) = feed.ready()
+        {
+            write(&mut chunk, &feed, &message);
+        }
+        Some((chunk.freeze(), feed))
     })
+}
+
+/// One event. Its JSON has no line break, so it is one line of data.
+fn write(chunk: &mut BytesMut, feed: &Feed, message: &Message) {
+    chunk.extend_from_slice(b"event: system\ndata: ");
+    chunk.extend_from_slice(&message.text());
+    if let Some(seq) = message.place() {
+        chunk.extend_from_slice(b"\nid: ");
+        chunk.extend_from_slice(feed.id_of(seq).as_bytes());
+    }
+    chunk.extend_from_slice(b"\n\n");
 }

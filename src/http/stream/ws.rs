@@ -5,20 +5,24 @@ use axum::{
     extract::{
         State,
         ws::{
-            CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code,
+            CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code,
             rejection::WebSocketUpgradeRejection,
         },
     },
     http::{HeaderMap, StatusCode},
     response::Response,
 };
+use futures_util::SinkExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::feed::{Feed, StreamMessage};
+use super::feed::{self, Feed, StreamMessage};
 use crate::http::{
     access::StreamPlace,
     extract::Params,
-    limits::{INBOUND_BYTES_MAX, OUTBOUND_BYTES_MAX, PING_EVERY, SILENCE_MAX, WRITE_STALL_MAX},
+    limits::{
+        INBOUND_BYTES_MAX, INBOUND_MESSAGES_MAX, OUTBOUND_BATCH_MAX, OUTBOUND_BUFFER_BYTES,
+        OUTBOUND_BYTES_MAX, PING_EVERY, SILENCE_MAX, STREAM_CLOSE_MAX, STREAM_STALL_MAX,
+    },
     problem::{ApiError, Problem},
     state::HttpState,
 };
@@ -58,7 +62,7 @@ pub async fn ws(
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(INBOUND_BYTES_MAX)
         .max_frame_size(INBOUND_BYTES_MAX)
-        .write_buffer_size(0)
+        .write_buffer_size(OUTBOUND_BUFFER_BYTES)
         .max_write_buffer_size(OUTBOUND_BYTES_MAX);
     let alive = state.tasks().token();
     Ok(upgrade.on_upgrade(async move |socket| {
@@ -80,40 +84,72 @@ fn not_a_websocket(why: &WebSocketUpgradeRejection) -> ApiError {
     )
 }
 
+/// Why a stream ends, for the close frame.
+type Farewell = (u16, &'static str);
+
+const TOO_SLOW: Farewell = (close_code::AGAIN, "too slow: events were merged, and there were still too many");
+const STALLED: Farewell = (close_code::AGAIN, "too slow: nothing was taken");
+const ENDED: Farewell = (close_code::AGAIN, "the stream has ended");
+const LEAVING: Farewell = (close_code::AWAY, "the node is going away");
+const TALKATIVE: Farewell = (close_code::POLICY, "nothing is read here");
+const UNREADABLE: Farewell = (close_code::SIZE, "a message was too large, or was none");
+
 async fn serve(mut socket: WebSocket, mut feed: Feed, state: HttpState) {
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
     let mut heard = Instant::now();
-    let farewell = loop {
+    let mut inbound_messages = 0;
+    let (code, reason) = loop {
         let message = tokio::select! {
-            message = feed.next() => match message.map(|message| message.text()) {
-                Some(Ok(text)) => Message::text(text),
-                Some(Err(_)) => break (close_code::ERROR, "an event could not be written"),
-                None => break (close_code::AGAIN, "the stream has ended, or the reader was too slow"),
+            message = feed.next() => match message {
+                Some(message) => frame(&message),
+                None if feed.is_too_slow() => break TOO_SLOW,
+                None => break ENDED,
             },
             inbound = socket.recv() => match inbound {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {
+                Some(Ok(Message::Close(_))) | None => return,
+                Some(Err(_)) => break UNREADABLE,
+                Some(Ok(message)) => {
                     heard = Instant::now();
+                    inbound_messages += u32::from(matches!(message, Message::Text(_) | Message::Binary(_)));
+                    if inbound_messages > INBOUND_MESSAGES_MAX {
+                        break TALKATIVE;
+                    }
                     continue;
                 }
             },
             _ = pings.tick() => {
+                inbound_messages = 0;
                 if heard.elapsed() > SILENCE_MAX {
                     return;
                 }
                 Message::Ping(Default::default())
             }
-            () = state.stopping().cancelled() => break (close_code::AWAY, "the node is going away"),
+            () = state.stopping().cancelled() => break LEAVING,
         };
-        match timeout(WRITE_STALL_MAX, socket.send(message)).await {
+        match timeout(STREAM_STALL_MAX, send(&mut socket, message, &mut feed)).await {
             Ok(Ok(())) => (),
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) => return,
+            Err(_) => break STALLED,
         }
     };
-    let (code, reason) = farewell;
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     // The last word; a peer that does not take it is gone anyway.
-    drop(timeout(PING_EVERY, socket.send(close)).await);
+    drop(timeout(STREAM_CLOSE_MAX, socket.send(close)).await);
+}
+
+/// Writes a message and those that are ready behind it, with as few system calls as the buffer allows.
+async fn send(socket: &mut WebSocket, first: Message, feed: &mut Feed) -> Result<(), axum::Error> {
+    socket.feed(first).await?;
+    for _ in 1..OUTBOUND_BATCH_MAX {
+        let Some(message) = feed.ready() else { break };
+        socket.feed(frame(&message)).await?;
+    }
+    socket.flush().await
+}
+
+fn frame(message: &feed::Message) -> Message {
+    // JSON is UTF-8: the check costs less than a copy would.
+    Message::Text(Utf8Bytes::try_from(message.text()).unwrap_or_else(|_| Utf8Bytes::from_static("{}")))
 }

@@ -16,6 +16,7 @@ mod guard;
 mod lifecycle;
 mod raw_limit;
 mod reads;
+mod reconcile;
 mod remove;
 mod rows;
 
@@ -41,6 +42,7 @@ use super::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
     },
+    reconcile::{Healed, Reconcile},
 };
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
@@ -109,6 +111,7 @@ impl PostgresStore {
             fingerprints::STATEMENTS,
             guard::STATEMENTS,
             lifecycle::STATEMENTS,
+            reconcile::STATEMENTS,
             remove::STATEMENTS,
         ];
         for part in parts {
@@ -312,6 +315,21 @@ impl Store for PostgresStore {
         self.close_lanes().await;
         guard::release(self).await;
         self.readers.close().await;
+    }
+}
+
+#[async_trait]
+impl Reconcile for PostgresStore {
+    async fn reconcile_live(&self, owner: ShardEpoch, queue: &str) -> Result<Vec<Healed>, StoreError> {
+        bounded(reconcile::live(self, owner, queue)).await
+    }
+
+    async fn reconcile_ended(&self, owners: &[ShardEpoch]) -> Result<Vec<Healed>, StoreError> {
+        bounded(reconcile::ended(self, owners)).await
+    }
+
+    async fn newest_waiting(&self, state: JobState, limit: i64) -> Result<Vec<JobView>, StoreError> {
+        bounded(reconcile::newest_waiting(self, state, limit)).await
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The shards still owned, share-locked as in every batch.
-const OWNED: &str = "select s.id
+pub(super) const OWNED: &str = "select s.id
 from unnest($1::smallint[], $2::bigint[]) as e (id, epoch)
 join shard s on s.id = e.id
 join shard_seal z on z.id = s.id

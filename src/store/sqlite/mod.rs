@@ -30,6 +30,7 @@ use super::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
     },
+    reconcile::{Healed, Reconcile},
 };
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
@@ -58,6 +59,7 @@ mod ownership;
 mod parts;
 mod queues;
 mod readers;
+mod reconcile;
 mod remove;
 mod replay;
 mod retry;
@@ -98,6 +100,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// The generation's id since the last [`Store::acquire_all`], for the file.
     generation: Mutex<Option<String>>,
+    /// Held from finding wrong counters until they are right: no error is healed twice.
+    healing: Mutex<()>,
     lock: File,
 }
 
@@ -115,6 +119,7 @@ impl SqliteStore {
             writer: Mutex::new(Some(writer)),
             readers: readers::open(&file, options.readers.max(1)),
             generation: Mutex::new(None),
+            healing: Mutex::new(()),
             lock,
         })
     }
@@ -391,5 +396,33 @@ impl Store for SqliteStore {
         }
         // Held until here; an error leaves it to the end of the process.
         let _ = self.lock.unlock();
+    }
+}
+
+#[async_trait]
+impl Reconcile for SqliteStore {
+    async fn reconcile_live(&self, owner: ShardEpoch, queue: &str) -> Result<Vec<Healed>, StoreError> {
+        let _alone = self.healing.lock().await;
+        let found = reconcile::live(&self.readers, owner.shard, queue).await?;
+        self.heal(&[owner], found).await
+    }
+
+    async fn reconcile_ended(&self, owners: &[ShardEpoch]) -> Result<Vec<Healed>, StoreError> {
+        let _alone = self.healing.lock().await;
+        let found = reconcile::ended(&self.readers, owners).await?;
+        self.heal(owners, found).await
+    }
+
+    async fn newest_waiting(&self, state: JobState, limit: i64) -> Result<Vec<JobView>, StoreError> {
+        reconcile::newest_waiting(&self.readers, state, limit).await
+    }
+}
+
+impl SqliteStore {
+    async fn heal(&self, owners: &[ShardEpoch], found: Vec<Healed>) -> Result<Vec<Healed>, StoreError> {
+        if found.is_empty() {
+            return Ok(found);
+        }
+        write!(self, conn => reconcile::heal(conn, owners, found, now()).await)
     }
 }

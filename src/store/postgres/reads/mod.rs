@@ -34,12 +34,12 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
 }
 
 /// A transaction in which every statement sees the same store.
-async fn snapshot(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
+pub(super) async fn snapshot(store: &PostgresStore) -> Result<Transaction<'static, Postgres>, StoreError> {
     store.readers.begin_with("begin isolation level repeatable read read only").await.map_err(store_error)
 }
 
 /// Ends it.
-async fn done(transaction: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+pub(super) async fn done(transaction: Transaction<'static, Postgres>) -> Result<(), StoreError> {
     transaction.commit().await.map_err(store_error)
 }
 
