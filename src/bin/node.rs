@@ -3,9 +3,8 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use ganger::{
-    config::{Config, DEVELOPMENT_KEY},
+    config::{self, Config, DEVELOPMENT_KEY, Launch, LaunchError},
     system::{Node, NodeBuilder, follow_demo},
     telemetry,
 };
@@ -16,8 +15,23 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Told to the shell for wrong usage and bad settings; the same as clap's own.
+const EXIT_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match run(Config::parse()) {
+    let config = match Launch::of_this_process() {
+        Ok(Launch::Serve(config)) => *config,
+        Ok(Launch::Show { json, settings }) => {
+            say(if json { config::json(&settings) } else { config::table(&settings) }.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(LaunchError::Arguments(error)) => error.exit(),
+        Err(LaunchError::Setting(error)) => {
+            eprintln!("ganger-node: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ganger-node: {error:#}");

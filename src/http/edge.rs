@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::{ApiError, REQUEST_ID};
@@ -35,7 +36,9 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
-    let mut response = REQUEST_ID.scope(Arc::clone(&id), served(request, next)).await;
+    // At the highest level, so that a line that is logged at all carries its request's id.
+    let span = tracing::error_span!("request", id = %id);
+    let mut response = REQUEST_ID.scope(Arc::clone(&id), served(request, next)).instrument(span).await;
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(X_REQUEST_ID, id);

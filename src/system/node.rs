@@ -43,6 +43,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(8);
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 /// How often the shutdown looks whether the workers are done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it says what it waits for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The types whose payloads are checked when they are submitted.
 const CHECKED_TYPES: &[&str] = &[
@@ -269,6 +271,10 @@ impl Node {
         let soft = Instant::now() + self.config.shutdown_grace;
         let deadline = soft + STOP_MARGIN;
         let queues = self.platform.shards().queues().all();
+        tracing::info!(
+            jobs.running = self.sessions.running(),
+            "stopping: no new leases, requests under way end"
+        );
         queues.iter().for_each(QueueHandle::stop_granting);
         self.http.stop();
         self.http_stop.cancel();
@@ -276,14 +282,18 @@ impl Node {
         let served = tokio::time::timeout(HTTP_DRAIN * 2, self.server).await;
         // A lease that is on its way to the worker, or back, is nowhere running: the queues know of it.
         let is_busy = || self.sessions.running() > 0 || queues.iter().any(|queue| queue.view().is_busy());
-        while is_busy() && Instant::now() < soft {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        wait_while(
+            &is_busy,
+            &self.sessions,
+            soft,
+            "waiting for running jobs to end, for as long as SHUTDOWN_GRACE says",
+        )
+        .await;
         self.stop_handlers.cancel();
-        while is_busy() && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        wait_while(&is_busy, &self.sessions, deadline, "running jobs were told to stop and are given back")
+            .await;
         let left = self.sessions.running();
+        tracing::info!(jobs.running = left, "writing what is under way, then stopping the actors");
         let flushed = self.journal.barrier(STOP_MARGIN).await;
         self.root.shutdown("the node stops").await;
         self.batches.close();
@@ -298,6 +308,19 @@ impl Node {
             tracing::warn!("connections were cut at the deadline");
         }
         Ok(())
+    }
+}
+
+/// Waits while jobs are under way, until `deadline`, and says now and then what for.
+async fn wait_while(is_busy: &impl Fn() -> bool, sessions: &Sessions, deadline: Instant, what: &str) {
+    let mut told: Option<Instant> = None;
+    while is_busy() && Instant::now() < deadline {
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+            tracing::info!(jobs.running = sessions.running(), seconds.left = left, "{what}");
+            told = Some(Instant::now());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

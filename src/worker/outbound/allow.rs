@@ -67,17 +67,25 @@ impl OutboundAllow {
             self.hosts.push((host, Some(socket.port())));
         } else {
             let (name, port) = match entry.rsplit_once(':') {
-                Some((name, port)) => (name, Some(port.parse().ok()?)),
+                Some((name, port)) => (name, Some(port.parse().ok().filter(|&port: &u16| port > 0)?)),
                 None => (entry, None),
             };
             // A slash here is a network that does not parse, not part of a name.
             match Host::parse(name.trim_end_matches('.')).ok()? {
-                Host::Domain(name) if !name.is_empty() => self.hosts.push((Host::Domain(name), port)),
+                Host::Domain(name) if name.split('.').all(is_label) => {
+                    self.hosts.push((Host::Domain(name), port))
+                }
                 Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_) => return None,
             }
         }
         Some(())
     }
+}
+
+/// Whether a part of a name could stand in DNS: a URL's host may hold more, which would be a slip here.
+fn is_label(label: &str) -> bool {
+    let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
 }
 
 impl FromStr for OutboundAllow {
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_bad_entry_is_named() {
-        for bad in ["10.0.0.0/33", "host:port", "http://x", "a b", ":80"] {
+        for bad in ["10.0.0.0/33", "host:port", "http://x", "a b", ":80", "!!", "a..b", "-a", "a:0"] {
             assert_eq!(bad.parse::<OutboundAllow>(), Err(OutboundAllowError(bad.to_owned())));
         }
         assert_eq!(" , ".parse::<OutboundAllow>(), Ok(OutboundAllow::none()));

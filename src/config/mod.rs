@@ -1,11 +1,28 @@
-//! Settings: flags and environment variables of one name, checked before anything starts.
+//! Settings: flags, environment variables and keys of a file, of one name, checked before anything starts.
 //!
-//! `--http-addr` and `HTTP_ADDR` are the same setting; a flag wins. A bad value stops the start with a
-//! message that names it. Read by `bin` and `system` alone, which pass parts down.
+//! `--http-addr`, `HTTP_ADDR` and `http_addr` are the same setting; a flag wins over the environment, and that over
+//! the file. A bad value stops the start with a message that names it and where it came from. Read by `bin` and
+//! `system` alone, which pass parts down.
+//!
+//! ```text
+//! flags, environment, file ─▶ launch (which value, from where) ─▶ values (read strictly) ─▶ Config ─▶ check
+//! ```
+//! To add a setting, add a field with `long`, `env` and a reader in `values`: the file, `ganger-node config` and
+//! the messages follow from it.
+
+mod file;
+mod launch;
+mod origin;
+mod show;
+mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
+
+pub use launch::{Launch, LaunchError};
+pub use origin::{Origin, Setting};
+pub use show::{json, table};
 
 use crate::worker::OutboundAllow;
 
@@ -14,15 +31,22 @@ pub const DEVELOPMENT_KEY: &str = "dev-admin-token";
 /// The shortest admin key that a node takes off loopback: 128 bits in hex.
 pub const ADMIN_TOKEN_CHARS_MIN: usize = 32;
 
+/// A day: a stop or a lease that takes longer is a mistake in a unit.
+const SPAN_MAX: Duration = Duration::from_secs(86_400);
+/// A month: a job that waits longer between two attempts is forgotten.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Ten years, as for every delay of a submission.
+const DEDUPE_WINDOW_MAX: Duration = Duration::from_secs(87_600 * 3_600);
+
 /// Every setting of a node.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ganger-node", version, about = "A node of Ganger, a distributed job platform")]
 pub struct Config {
     /// Where the node listens. Port 0 takes a free one.
-    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8080", value_parser = values::address)]
     pub http_addr: SocketAddr,
     /// The durable store; without it an embedded one in DATA_DIR.
-    #[arg(long, env = "POSTGRES_URL", hide_env_values = true)]
+    #[arg(long, env = "POSTGRES_URL", hide_env_values = true, value_parser = values::postgres_url)]
     pub postgres_url: Option<String>,
     /// Makes the node a member of a cluster; not available in this version.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
@@ -37,67 +61,69 @@ pub struct Config {
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
     /// An origin besides the node's own whose pages may use it, such as `https://console.example.com`.
-    #[arg(long, env = "DASHBOARD_ORIGIN")]
+    #[arg(long, env = "DASHBOARD_ORIGIN", value_parser = values::origin)]
     pub dashboard_origin: Option<String>,
     /// The node's name; by default one that is kept in DATA_DIR.
-    #[arg(long, env = "NODE_ID")]
+    #[arg(long, env = "NODE_ID", value_parser = values::node_id)]
     pub node_id: Option<String>,
     /// Where file.ingest finds files; DATA_DIR/inbox by default.
     #[arg(long, env = "INGEST_ROOT")]
     pub ingest_root: Option<PathBuf>,
     /// Hosts, host:port pairs and networks, comma separated, that outbound calls may reach although they are
     /// private; `*` for all.
-    #[arg(long, env = "OUTBOUND_ALLOW", default_value = "")]
+    #[arg(long, env = "OUTBOUND_ALLOW", default_value = "", value_parser = values::outbound_allow)]
     pub outbound_allow: OutboundAllow,
     /// How long a lease lasts without a renewal.
-    #[arg(long, env = "LEASE_TTL", default_value = "30s", value_parser = duration)]
+    #[arg(long, env = "LEASE_TTL", default_value = "30s", value_parser = values::duration)]
     pub lease_ttl: Duration,
     /// How often workers renew their leases.
-    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "10s", value_parser = values::duration)]
     pub heartbeat_interval: Duration,
     /// The first delay after a failed attempt.
-    #[arg(long, env = "BASE_RETRY_DELAY", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "BASE_RETRY_DELAY", default_value = "5s", value_parser = values::duration)]
     pub base_retry_delay: Duration,
     /// The longest delay after a failed attempt.
-    #[arg(long, env = "MAX_RETRY_DELAY", default_value = "15m", value_parser = duration)]
+    #[arg(long, env = "MAX_RETRY_DELAY", default_value = "15m", value_parser = values::duration)]
     pub max_retry_delay: Duration,
     /// How long an idempotency key holds unless the submission says.
-    #[arg(long, env = "DEFAULT_DEDUPE_WINDOW", default_value = "15m", value_parser = duration)]
+    #[arg(long, env = "DEFAULT_DEDUPE_WINDOW", default_value = "15m", value_parser = values::duration)]
     pub default_dedupe_window: Duration,
     /// The queues that this node's own worker serves, comma separated; `*` for all.
     #[arg(long, env = "WORKER_QUEUES", default_value = "*")]
     pub worker_queues: String,
     /// How many jobs this node's own worker runs at once; 0 for none. The number of cores by default.
-    #[arg(long, env = "WORKER_CONCURRENCY")]
+    #[arg(long, env = "WORKER_CONCURRENCY", value_parser = values::number)]
     pub worker_concurrency: Option<usize>,
     /// How long SIGTERM lets running jobs go on before they are stopped and given back.
-    #[arg(long, env = "SHUTDOWN_GRACE", default_value = "20s", value_parser = duration)]
+    #[arg(long, env = "SHUTDOWN_GRACE", default_value = "20s", value_parser = values::duration)]
     pub shutdown_grace: Duration,
     /// The most leases at once on this node.
-    #[arg(long, env = "LEASE_ACTORS_MAX", default_value_t = 20_000)]
+    #[arg(long, env = "LEASE_ACTORS_MAX", default_value = "20000", value_parser = values::number)]
     pub lease_actors_max: usize,
     /// What is logged: `info`, or directives such as `ganger=debug,info`.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = values::log_level)]
     pub log_level: String,
     /// How: `text` or `json`.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_parser = values::log_format)]
     pub log_format: LogFormat,
     /// Whether the schema is brought up to date at the start.
-    #[arg(long, env = "AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "AUTO_MIGRATE", default_value = "true", value_parser = values::switch,
+        action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
     /// The store was restored from a backup: raise every epoch far enough that no fence is given twice.
-    #[arg(long, env = "RESTORED")]
+    #[arg(long, env = "RESTORED", default_value = "false", value_parser = values::switch,
+        action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub restored: bool,
     /// SMTP server for email.send, such as smtps://user:password@mail.example.com; without it mails go to
     /// DATA_DIR/outbox.
-    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = values::smtp_url)]
     pub smtp_url: Option<String>,
     /// The sender of mails.
     #[arg(long, env = "SMTP_FROM")]
     pub smtp_from: Option<String>,
     /// Secrets (`whsec_…`, comma separated) that webhooks are signed with; by default one that is kept in
     /// DATA_DIR.
-    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
+    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true, value_parser = values::webhook_secret)]
     pub webhook_secret: Option<String>,
     /// Seed the demo workflow, tell what happens, and go on serving.
     #[arg(long)]
@@ -105,7 +131,7 @@ pub struct Config {
 }
 
 /// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -164,20 +190,22 @@ impl Config {
             }
             Some(_) | None => {}
         }
-        if self
-            .postgres_url
-            .as_deref()
-            .is_some_and(|url| !(url.starts_with("postgres://") || url.starts_with("postgresql://")))
-        {
-            return Err(bad("POSTGRES_URL: must begin with postgres:// or postgresql://"));
-        }
-        if self.lease_ttl < Duration::from_secs(1) || self.lease_ttl > Duration::from_secs(86_400) {
+        if self.lease_ttl < Duration::from_secs(1) || self.lease_ttl > SPAN_MAX {
             return Err(bad("LEASE_TTL: must be between 1s and 24h"));
         }
         if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 > self.lease_ttl {
             return Err(bad(
                 "HEARTBEAT_INTERVAL: must be at most half of LEASE_TTL, or leases run out between two",
             ));
+        }
+        if self.shutdown_grace > SPAN_MAX {
+            return Err(bad("SHUTDOWN_GRACE: must be at most 24h"));
+        }
+        if self.max_retry_delay > RETRY_DELAY_MAX {
+            return Err(bad("MAX_RETRY_DELAY: must be at most 720h"));
+        }
+        if self.default_dedupe_window.is_zero() || self.default_dedupe_window > DEDUPE_WINDOW_MAX {
+            return Err(bad("DEFAULT_DEDUPE_WINDOW: must be between 1ms and 87600h"));
         }
         if self.base_retry_delay > self.max_retry_delay {
             return Err(bad("BASE_RETRY_DELAY: must not be longer than MAX_RETRY_DELAY"));
@@ -217,25 +245,6 @@ impl Config {
     }
 }
 
-/// A duration such as `250ms`, `30s`, `15m`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| hint())?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => return Err(hint()),
-    };
-    millis.map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
-}
-
-fn hint() -> String {
-    "not a duration such as 250ms, 30s, 15m or 2h".to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,24 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_units() {
-        for (text, millis) in [("250ms", 250), ("30s", 30_000), ("15m", 900_000), ("2h", 7_200_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
-        }
-        for bad in ["", "30", "s", "1.5s", "-1s", "1d", "99999999999999999999s", "18446744073709551615h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn every_refusal_names_its_setting() {
         assert!(fault(&["--http-addr", "0.0.0.0:80"]).contains("ADMIN_TOKEN"));
         assert!(fault(&["--http-addr", "0.0.0.0:80", "--admin-token", "short"]).contains("ADMIN_TOKEN"));
         assert!(fault(&["--redis-url", "redis://x"]).contains("POSTGRES_URL is missing"));
         assert!(fault(&["--redis-url", "redis://x", "--postgres-url", "postgres://x"]).contains("REDIS_URL"));
-        assert!(fault(&["--postgres-url", "mysql://x"]).contains("POSTGRES_URL"));
         assert!(fault(&["--lease-ttl", "10s", "--heartbeat-interval", "6s"]).contains("HEARTBEAT_INTERVAL"));
         assert!(fault(&["--base-retry-delay", "1h"]).contains("BASE_RETRY_DELAY"));
+        assert!(fault(&["--shutdown-grace", "25h"]).contains("SHUTDOWN_GRACE"));
+        assert!(fault(&["--default-dedupe-window", "0s"]).contains("DEFAULT_DEDUPE_WINDOW"));
+        assert!(fault(&["--max-retry-delay", "9999h"]).contains("MAX_RETRY_DELAY"));
         assert!(fault(&["--worker-queues", "a, b b"]).contains("WORKER_QUEUES"));
         assert!(fault(&["--admin-token", ""]).contains("ADMIN_TOKEN"));
         assert!(fault(&["--worker-concurrency", "30000"]).contains("WORKER_CONCURRENCY"));
