@@ -7,7 +7,6 @@ create index job_live_expires on job_live (shard, queue, expires_at)
 
 -- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
 alter table dead_letter add column fingerprint text not null default '';
-alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';
 alter table dead_letter add column tenant text not null default '';
 create index dead_letter_newest on dead_letter (failed_at, job_id);
