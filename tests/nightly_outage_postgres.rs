@@ -14,8 +14,10 @@ use support::{NodeProcess, PgProxy, PgServer, nightly};
 
 /// Each fault once.
 const ROUNDS: u64 = 5;
-/// How long the store is gone: longer than `/readyz` may take to say so.
+/// How long the store is gone: longer than `/readyz` may take to say so, and in the long form past every deadline
+/// of a batch, a commit, a read and a change.
 const GONE_MS: std::ops::Range<u64> = 6_000..8_000;
+const GONE_LONG_MS: std::ops::Range<u64> = 6_000..45_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_outlives_its_postgres_and_goes_on_by_itself() {
@@ -27,7 +29,8 @@ async fn a_node_outlives_its_postgres_and_goes_on_by_itself() {
     let mut rig = Rig::start("outage-postgres", settings, rounds.start).await;
     for round in rounds.clone() {
         let mut chance = StdRng::seed_from_u64(round);
-        let gone = Duration::from_millis(chance.random_range(GONE_MS));
+        let range = if nightly::is_long() { GONE_LONG_MS } else { GONE_MS };
+        let gone = Duration::from_millis(chance.random_range(range));
         match round % ROUNDS {
             0 => rig.round("stopped and started", true, stopped(&server, gone)).await,
             1 => rig.round("backends ended", false, ended(&server, chance.random_range(1..6))).await,

@@ -107,6 +107,11 @@ impl Rig {
         self.unharmed(name).await;
     }
 
+    /// For what a fault does to the node by itself.
+    pub fn world(&self) -> World {
+        self.world.clone()
+    }
+
     /// Waits until a new job of each queue is completed; how long after `since`.
     async fn dispatched(&mut self, name: &str, since: Instant) -> Duration {
         let api = self.node.api();

@@ -2,7 +2,10 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,13 +27,36 @@ pub const LANE_DOOR_MAX: usize = 8_192;
 #[derive(Debug, Clone)]
 pub struct JournalHandle {
     lanes: Arc<[Door<Entry>]>,
+    stuck: Arc<[Stuck]>,
+}
+
+/// Whether a lane asks in vain what became of a commit: what it is sent meanwhile would wait as long as the store is
+/// away, so it is refused at once. Cheap to clone; the same for each incarnation of the lane.
+#[derive(Debug, Clone, Default)]
+pub struct Stuck(Arc<AtomicBool>);
+
+impl Stuck {
+    pub(super) fn set(&self, is_stuck: bool) {
+        self.0.store(is_stuck, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl JournalHandle {
     /// Over these lanes; at least one.
     #[must_use]
     pub fn new(lanes: Vec<Door<Entry>>) -> Self {
-        Self { lanes: lanes.into() }
+        let stuck = lanes.iter().map(|_| Stuck::default()).collect();
+        Self { lanes: lanes.into(), stuck }
+    }
+
+    /// What the lane of this number tells when it is stuck.
+    #[must_use]
+    pub fn stuck(&self, lane: usize) -> Stuck {
+        self.stuck.get(lane).cloned().unwrap_or_default()
     }
 
     /// How full the fullest lane is, from 0 to 1.
@@ -42,8 +68,9 @@ impl JournalHandle {
     /// The lane that has least to do: ops of one drain go together, which makes good batches.
     #[must_use]
     pub fn idlest(&self) -> usize {
-        let depths = self.lanes.iter().enumerate().min_by_key(|(_, door)| door.depth());
-        depths.map_or(0, |(lane, _)| lane)
+        let lanes = self.lanes.iter().zip(self.stuck.iter()).enumerate();
+        let idlest = lanes.min_by_key(|(_, (door, stuck))| (stuck.get(), door.depth()));
+        idlest.map_or(0, |(lane, _)| lane)
     }
 
     /// The lane of an idempotency key: repeats of one submission never race one another.
@@ -57,7 +84,11 @@ impl JournalHandle {
     /// Writes an op of a queue. It always gets an answer, at `ticket`.
     pub fn write(&self, lane: usize, op: Op, reply: Option<Reply>, ticket: Option<QueueTicket>) {
         let entry = Entry { op: Some(op), reply, ticket, barrier: None };
-        let refused = match self.lanes.get(lane % self.lanes.len().max(1)) {
+        let lane = lane % self.lanes.len().max(1);
+        if self.stuck.get(lane).is_some_and(Stuck::get) {
+            return entry.answer(Err(away()));
+        }
+        let refused = match self.lanes.get(lane) {
             Some(door) => door.try_send(entry).err().map(DoorError::into_op),
             None => Some(entry),
         };
@@ -102,6 +133,13 @@ impl JournalHandle {
         let all = futures_util::future::join_all(answers);
         tokio::time::timeout(deadline, all).await.map_err(|_| AskError::TimedOut)?;
         Ok(())
+    }
+}
+
+fn away() -> AskError {
+    AskError::Unavailable {
+        reason: "it is not known what became of a commit, and the store is out of reach".to_owned(),
+        retry_after: Duration::from_secs(1),
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! TLS and GSS are declined on the server's behalf: the messages must be readable.
 
+mod disk;
 mod link;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use disk::SmallDisk;
 use link::Link;
 
 /// What happens to links now.

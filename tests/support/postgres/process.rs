@@ -88,8 +88,11 @@ impl Postmaster {
         let Some((mut postmaster, leash)) = self.running.lock().expect("no holder panics").take() else {
             return;
         };
-        signal_all(&postmaster, "CONT");
-        signal(postmaster.id(), how);
+        // One that ended by itself is reaped, and its number may be another's.
+        if matches!(postmaster.try_wait(), Ok(None)) {
+            signal_all(&postmaster, "CONT");
+            signal(postmaster.id(), how);
+        }
         let stopped = block_until("PostgreSQL stops", DEADLINE, || {
             postmaster.try_wait().ok().flatten().ok_or("still running")
         });
@@ -118,9 +121,11 @@ impl Postmaster {
 impl Drop for Postmaster {
     fn drop(&mut self) {
         if let Ok(Some((mut postmaster, leash))) = self.running.get_mut().map(Option::take) {
-            // A paused one would not hear of its end.
-            signal_all(&postmaster, "CONT");
-            signal(postmaster.id(), "QUIT");
+            if matches!(postmaster.try_wait(), Ok(None)) {
+                // A paused one would not hear of its end.
+                signal_all(&postmaster, "CONT");
+                signal(postmaster.id(), "QUIT");
+            }
             postmaster.wait().ok();
             drop(leash);
         }
