@@ -48,6 +48,9 @@ async fn a_full_disk_stops_postgres_and_loses_nothing() {
             assert!(disk.fill() > 0, "vacuous: there was no room to take");
             let found_room = world.fill(&api, "filling", FILLING_BYTES, FILLING_JOBS_MAX).await;
             println!("{found_room} large jobs found room on the full disk");
+            if !has_log {
+                panic_for_want_of_log(&server).await;
+            }
             elapse(full).await;
             disk.free();
             returned(&server).await
@@ -67,6 +70,21 @@ async fn keep_log_files(server: &PgServer) {
     }
     sqlx::raw_sql("checkpoint").execute(&mut admin).await.expect("checkpoint");
     admin.close().await.ok();
+}
+
+/// Has the server need a new file of the log, which it cannot make.
+async fn panic_for_want_of_log(server: &PgServer) {
+    const USE: &str = "select pg_logical_emit_message(true, 'test', 'written')";
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("connect");
+    let mut failed = None;
+    for _ in 0..8 {
+        for sql in [USE, "select pg_switch_wal()"] {
+            if let Err(error) = sqlx::raw_sql(sql).execute(&mut admin).await {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    println!("the server: {}", failed.expect("vacuous: the log found room on the full disk"));
 }
 
 /// Starts the server if it has ended, and waits until it serves.

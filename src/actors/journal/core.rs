@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt as _;
 
 use super::{
-    handle::Stuck,
+    handle::LaneHealth,
     messages::{Entry, Outcome},
 };
 use crate::{
@@ -32,26 +32,26 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes the entries, in one transaction unless they are too large for one, and answers them. Ends only
 /// when every entry has its answer: a commit whose answer was lost is asked after until it is known.
-pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, stuck: Stuck, entries: Vec<Entry>) {
+pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, health: LaneHealth, entries: Vec<Entry>) {
     let mut part: Vec<Entry> = Vec::with_capacity(entries.len());
     let mut bytes = 0;
     for entry in entries {
         let size = entry.op.as_ref().map_or(0, weight);
         if !part.is_empty() && bytes + size > BATCH_BYTES_MAX {
-            write(&store, lane, &stuck, std::mem::take(&mut part)).await;
+            write(&store, lane, &health, std::mem::take(&mut part)).await;
             bytes = 0;
         }
         bytes += size;
         part.push(entry);
     }
-    write(&store, lane, &stuck, part).await;
+    write(&store, lane, &health, part).await;
 }
 
-async fn write(store: &Arc<dyn Store>, lane: u16, stuck: &Stuck, mut entries: Vec<Entry>) {
+async fn write(store: &Arc<dyn Store>, lane: u16, health: &LaneHealth, mut entries: Vec<Entry>) {
     #[cfg(ganger_broken = "ack_before_commit")]
     acknowledge_early(&mut entries);
     let ops: Vec<Op> = entries.iter_mut().filter_map(|entry| entry.op.take()).collect();
-    let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, stuck, &ops).await };
+    let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, health, &ops).await };
     match results {
         Ok(results) => {
             let mut results = results.into_iter();
@@ -67,6 +67,9 @@ async fn write(store: &Arc<dyn Store>, lane: u16, stuck: &Stuck, mut entries: Ve
         }
         Err(error) => {
             tracing::warn!(%error, ops = ops.len(), "a batch was not written");
+            if let StoreError::Unavailable(why) = &error {
+                health.failed(why.clone());
+            }
             for mut entry in entries.drain(..) {
                 match entry.barrier.take() {
                     Some(barrier) => {
@@ -131,7 +134,7 @@ pub(crate) fn ask_error(error: &StoreError) -> AskError {
 async fn commit(
     store: &Arc<dyn Store>,
     lane: u16,
-    stuck: &Stuck,
+    health: &LaneHealth,
     ops: &[Op],
 ) -> Result<Vec<OpResult>, StoreError> {
     loop {
@@ -144,13 +147,13 @@ async fn commit(
             Err(CommitError::Unknown(unknown)) => {
                 tracing::warn!(cause = %unknown.cause, "the answer of a commit was lost");
                 let lost_at = std::time::Instant::now();
-                let _free = Freed(stuck);
+                let _free = Freed(health);
                 loop {
                     match store.settle(&unknown).await {
                         Ok(Settled::Committed) => return Ok(unknown.results),
                         Ok(Settled::RolledBack) => break,
                         Err(error) => {
-                            stuck.set(lost_at.elapsed() > SETTLE_PATIENCE);
+                            health.set_stuck(lost_at.elapsed() > SETTLE_PATIENCE);
                             tracing::warn!(%error, "not yet known what became of a commit");
                             let jitter = rand::rng().random_range(0.5..1.5);
                             tokio::time::sleep(SETTLE_PAUSE.mul_f64(jitter)).await;
@@ -163,11 +166,11 @@ async fn commit(
 }
 
 /// Sees to it that a lane that knows again, or whose batch has panicked, takes what it is sent.
-struct Freed<'a>(&'a Stuck);
+struct Freed<'a>(&'a LaneHealth);
 
 impl Drop for Freed<'_> {
     fn drop(&mut self) {
-        self.0.set(false);
+        self.0.set_stuck(false);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -27,21 +27,31 @@ pub const LANE_DOOR_MAX: usize = 8_192;
 #[derive(Debug, Clone)]
 pub struct JournalHandle {
     lanes: Arc<[Door<Entry>]>,
-    stuck: Arc<[Stuck]>,
+    health: Arc<[LaneHealth]>,
 }
 
-/// Whether a lane asks in vain what became of a commit: what it is sent meanwhile would wait as long as the store is
-/// away, so it is refused at once. Cheap to clone; the same for each incarnation of the lane.
+/// What a lane has found out of the store. Cheap to clone; the same for each incarnation of the lane.
 #[derive(Debug, Clone, Default)]
-pub struct Stuck(Arc<AtomicBool>);
+pub struct LaneHealth(Arc<(AtomicBool, Mutex<Option<String>>)>);
 
-impl Stuck {
-    pub(super) fn set(&self, is_stuck: bool) {
-        self.0.store(is_stuck, Ordering::Relaxed);
+impl LaneHealth {
+    /// Whether it asks in vain what became of a commit: what it is sent meanwhile would wait as long as the store is
+    /// away, so it is refused at once.
+    pub(super) fn set_stuck(&self, is_stuck: bool) {
+        self.0.0.store(is_stuck, Ordering::Relaxed);
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn is_stuck(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// A batch was not written because of the store.
+    pub(super) fn failed(&self, why: String) {
+        *self.0.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    fn take_fault(&self) -> Option<String> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -49,14 +59,23 @@ impl JournalHandle {
     /// Over these lanes; at least one.
     #[must_use]
     pub fn new(lanes: Vec<Door<Entry>>) -> Self {
-        let stuck = lanes.iter().map(|_| Stuck::default()).collect();
-        Self { lanes: lanes.into(), stuck }
+        let health = lanes.iter().map(|_| LaneHealth::default()).collect();
+        Self { lanes: lanes.into(), health }
     }
 
-    /// What the lane of this number tells when it is stuck.
+    /// Where the lane of this number tells what it found out of the store.
     #[must_use]
-    pub fn stuck(&self, lane: usize) -> Stuck {
-        self.stuck.get(lane).cloned().unwrap_or_default()
+    pub fn health(&self, lane: usize) -> LaneHealth {
+        self.health.get(lane).cloned().unwrap_or_default()
+    }
+
+    /// Why the store has not taken what it was given since this was asked last, if it has not. A heartbeat may find
+    /// room where a batch finds none.
+    #[must_use]
+    pub fn take_fault(&self) -> Option<String> {
+        let stuck = || "it is not known what became of a commit".to_owned();
+        let of_lane = |lane: &LaneHealth| lane.take_fault().or_else(|| lane.is_stuck().then(stuck));
+        self.health.iter().filter_map(of_lane).reduce(|first, _| first)
     }
 
     /// How full the fullest lane is, from 0 to 1.
@@ -68,8 +87,8 @@ impl JournalHandle {
     /// The lane that has least to do: ops of one drain go together, which makes good batches.
     #[must_use]
     pub fn idlest(&self) -> usize {
-        let lanes = self.lanes.iter().zip(self.stuck.iter()).enumerate();
-        let idlest = lanes.min_by_key(|(_, (door, stuck))| (stuck.get(), door.depth()));
+        let lanes = self.lanes.iter().zip(self.health.iter()).enumerate();
+        let idlest = lanes.min_by_key(|(_, (door, health))| (health.is_stuck(), door.depth()));
         idlest.map_or(0, |(lane, _)| lane)
     }
 
@@ -85,7 +104,7 @@ impl JournalHandle {
     pub fn write(&self, lane: usize, op: Op, reply: Option<Reply>, ticket: Option<QueueTicket>) {
         let entry = Entry { op: Some(op), reply, ticket, barrier: None };
         let lane = lane % self.lanes.len().max(1);
-        if self.stuck.get(lane).is_some_and(Stuck::get) {
+        if self.health.get(lane).is_some_and(LaneHealth::is_stuck) {
             return entry.answer(Err(away()));
         }
         let refused = match self.lanes.get(lane) {
