@@ -51,7 +51,7 @@ pub trait Store:
     /// Brings the schema up to date, or says that it is not when `apply` is false.
     async fn migrate(&self, apply: bool) -> Result<(), StoreError>;
 
-    /// Checks that the store answers and is writable.
+    /// Checks that the store answers, is writable, and has room on its disk.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// The store's clock.

@@ -55,11 +55,12 @@ impl Seeds {
         for (lane, (door, receiver)) in self.lanes.iter().enumerate() {
             let (store, door, receiver, tasks) =
                 (self.round.store.clone(), door.clone(), receiver.clone(), self.batches.clone());
-            let turn = Arc::new(Semaphore::new(1));
+            let (turn, health) = (Arc::new(Semaphore::new(1)), self.round.journal.health(lane));
             spec = spec.child(ChildSpec::new(format!("lane-{lane}"), "lane", move |context| {
                 context.probe.watch_door(&door);
                 context.probe.measure_latency();
                 let args = LaneArgs {
+                    health: health.clone(),
                     lane: u16::try_from(lane).unwrap_or(0),
                     store: store.clone(),
                     door: receiver.clone(),

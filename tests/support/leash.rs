@@ -7,10 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the pipe to close, signals the child, waits at most 10 s for it to go, then removes its folder.
+/// Waits for the pipe to close, signals the child (which may be paused), waits at most 10 s for it to go, then removes its folder.
 const SCRIPT: &str = r#"
 read -r _
 kill -s "$1" "$2" 2>/dev/null
+kill -s CONT "$2" 2>/dev/null
 tries=0
 while kill -0 "$2" 2>/dev/null && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
 if [ -n "$3" ]; then rm -rf -- "$3"; fi

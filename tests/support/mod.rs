@@ -21,7 +21,7 @@ pub mod node;
 pub mod postgres;
 pub mod wait;
 
-pub use fault::PgProxy;
+pub use fault::{PgProxy, SmallDisk};
 pub use http::{Answer, Api};
 pub use node::{NodeBuilder, NodeProcess};
 pub use postgres::PgServer;

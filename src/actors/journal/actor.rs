@@ -7,7 +7,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::{core::run_batch, messages::Entry};
+use super::{core::run_batch, handle::LaneHealth, messages::Entry};
 use crate::{
     actors::runtime::{DRAIN_MAX, DoorReceiver, Probe},
     store::Store,
@@ -35,6 +35,8 @@ pub struct LaneArgs {
     pub tasks: TaskTracker,
     /// One permit: held by the batch that is being written, whichever incarnation took it.
     pub turn: Arc<Semaphore>,
+    /// Where it tells what it found out of the store.
+    pub health: LaneHealth,
     /// Counts.
     pub probe: Arc<Probe>,
 }
@@ -105,6 +107,7 @@ impl LaneState {
         }
         self.is_busy = true;
         let (store, lane, done) = (self.args.store.clone(), self.args.lane, Done(myself.clone()));
+        let health = self.args.health.clone();
         // A batch of the incarnation before may be under way: this one comes after it, and so do its barriers.
         // Asked for here and not in the task, so that batches are written in the order in which they were taken.
         let turn = tokio::task::unconstrained(self.args.turn.clone().acquire_owned());
@@ -116,7 +119,7 @@ impl LaneState {
                 Some(had) => had,
                 None => turn.await,
             };
-            run_batch(store, lane, entries).await;
+            run_batch(store, lane, health, entries).await;
         });
     }
 }

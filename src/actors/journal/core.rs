@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
-use super::messages::{Entry, Outcome};
+use super::{
+    handle::LaneHealth,
+    messages::{Entry, Outcome},
+};
 use crate::{
     actors::platform::AskError,
     store::{CommitError, Op, OpResult, Settled, Store, StoreError},
@@ -20,31 +23,35 @@ pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long a lane waits between two questions about a lost commit.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long it may be open what became of a commit before the lane turns away what it is sent: most are settled at
+/// the first question, and the rest within a few, while the server ends the lost connection.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a passing failure of the store tells its callers to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes the entries, in one transaction unless they are too large for one, and answers them. Ends only
 /// when every entry has its answer: a commit whose answer was lost is asked after until it is known.
-pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, entries: Vec<Entry>) {
+pub(super) async fn run_batch(store: Arc<dyn Store>, lane: u16, health: LaneHealth, entries: Vec<Entry>) {
     let mut part: Vec<Entry> = Vec::with_capacity(entries.len());
     let mut bytes = 0;
     for entry in entries {
         let size = entry.op.as_ref().map_or(0, weight);
         if !part.is_empty() && bytes + size > BATCH_BYTES_MAX {
-            write(&store, lane, std::mem::take(&mut part)).await;
+            write(&store, lane, &health, std::mem::take(&mut part)).await;
             bytes = 0;
         }
         bytes += size;
         part.push(entry);
     }
-    write(&store, lane, part).await;
+    write(&store, lane, &health, part).await;
 }
 
-async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
+async fn write(store: &Arc<dyn Store>, lane: u16, health: &LaneHealth, mut entries: Vec<Entry>) {
     #[cfg(ganger_broken = "ack_before_commit")]
     acknowledge_early(&mut entries);
     let ops: Vec<Op> = entries.iter_mut().filter_map(|entry| entry.op.take()).collect();
-    let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, &ops).await };
+    let results = if ops.is_empty() { Ok(Vec::new()) } else { commit(store, lane, health, &ops).await };
     match results {
         Ok(results) => {
             let mut results = results.into_iter();
@@ -60,6 +67,9 @@ async fn write(store: &Arc<dyn Store>, lane: u16, mut entries: Vec<Entry>) {
         }
         Err(error) => {
             tracing::warn!(%error, ops = ops.len(), "a batch was not written");
+            if let StoreError::Unavailable(why) = &error {
+                health.failed(why.clone());
+            }
             for mut entry in entries.drain(..) {
                 match entry.barrier.take() {
                     Some(barrier) => {
@@ -121,7 +131,12 @@ pub(crate) fn ask_error(error: &StoreError) -> AskError {
     }
 }
 
-async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpResult>, StoreError> {
+async fn commit(
+    store: &Arc<dyn Store>,
+    lane: u16,
+    health: &LaneHealth,
+    ops: &[Op],
+) -> Result<Vec<OpResult>, StoreError> {
     pass("before_commit", ops)?;
     loop {
         let began = std::time::Instant::now();
@@ -133,11 +148,14 @@ async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpR
             Err(CommitError::Failed(error)) => return Err(error),
             Err(CommitError::Unknown(unknown)) => {
                 tracing::warn!(cause = %unknown.cause, "the answer of a commit was lost");
+                let lost_at = std::time::Instant::now();
+                let _free = Freed(health);
                 loop {
                     match store.settle(&unknown).await {
                         Ok(Settled::Committed) => return Ok(unknown.results),
                         Ok(Settled::RolledBack) => break,
                         Err(error) => {
+                            health.set_stuck(lost_at.elapsed() > SETTLE_PATIENCE);
                             tracing::warn!(%error, "not yet known what became of a commit");
                             let jitter = rand::rng().random_range(0.5..1.5);
                             tokio::time::sleep(SETTLE_PAUSE.mul_f64(jitter)).await;
@@ -153,6 +171,15 @@ async fn commit(store: &Arc<dyn Store>, lane: u16, ops: &[Op]) -> Result<Vec<OpR
 fn pass(site: &str, ops: &[Op]) -> Result<(), StoreError> {
     let told = ops.iter().try_for_each(|op| crate::crash_point::pass(site, op.name()));
     told.map_err(|injected| StoreError::Unavailable(injected.to_string()))
+}
+
+/// Sees to it that a lane that knows again, or whose batch has panicked, takes what it is sent.
+struct Freed<'a>(&'a LaneHealth);
+
+impl Drop for Freed<'_> {
+    fn drop(&mut self) {
+        self.0.set_stuck(false);
+    }
 }
 
 /// About how many bytes an op brings into a transaction.

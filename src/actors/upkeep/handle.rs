@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use crate::domain::Timestamp;
@@ -13,6 +13,8 @@ pub struct StoreHealth {
     fault: Mutex<Option<String>>,
     /// Microseconds of the store's clock; 0 before the first round.
     last_good: AtomicI64,
+    /// A batch was not written, and since then nothing has shown that the next one would be.
+    suspect: AtomicBool,
 }
 
 impl StoreHealth {
@@ -33,5 +35,13 @@ impl StoreHealth {
             self.last_good.store(now.0, Ordering::Relaxed);
         }
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_suspect(&self, is_suspect: bool) {
+        self.suspect.store(is_suspect, Ordering::Relaxed);
     }
 }

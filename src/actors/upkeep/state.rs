@@ -62,6 +62,15 @@ impl Round {
             self.clock.adjust(before, at, Clock::local());
         }
         self.waker.wake_all(&self.store.inbox_shards().await?);
+        // A heartbeat writes over a row that is there: on a full disk it succeeds where a batch does not.
+        if let Some(why) = self.journal.take_fault() {
+            self.health.set_suspect(true);
+            return Err(StoreError::Unavailable(why));
+        }
+        if self.health.is_suspect() {
+            self.store.ping().await?;
+            self.health.set_suspect(false);
+        }
         Ok(())
     }
 

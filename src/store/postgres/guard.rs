@@ -63,6 +63,11 @@ const HEARTBEAT: &str = "update node set heartbeat_at = clock_timestamp() where 
 const PING: &str = "insert into meta (key, value) values ('ping', clock_timestamp()::text)
 on conflict (key) do update set value = excluded.value";
 
+/// Needs room on the disk, which writing over a row does not: a sort that is larger than its memory, about 2 MB.
+const ROOM: &str =
+    "select count(*) from (select g from generate_series(1, 100000) g order by g desc offset 0) spilt";
+const LITTLE_MEMORY: &str = "set work_mem = '64kB'";
+
 /// Where the database lies: a copy restored from a backup, or a promoted standby, differs.
 const PLACE: &str = "select (select system_identifier from pg_control_system())::text || ':' ||
        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
@@ -108,6 +113,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("guard node", NODE),
     ("guard heartbeat", HEARTBEAT),
     ("guard ping", PING),
+    ("guard room", ROOM),
     ("guard place", PLACE),
     ("guard set place", SET_PLACE),
     ("guard epochs", EPOCHS),
@@ -323,23 +329,14 @@ pub(super) async fn heartbeat(store: &PostgresStore, boot: BootId) -> Result<(),
     Ok(())
 }
 
-/// Writes a row, over a connection of its own where the node has none yet.
+/// Writes a row and finds room on the disk, over a connection of its own: the guard's must not be lost with it.
 pub(super) async fn ping(store: &PostgresStore) -> Result<(), StoreError> {
     store.refuse_if_closed()?;
-    let mut slot = store.guard.lock().await;
-    match slot.take() {
-        Some(mut guard) => {
-            within(run(&mut guard.connection, sqlx::query(PING))).await?;
-            *slot = Some(guard);
-            Ok(())
-        }
-        None => {
-            drop(slot);
-            let mut connection = open(&journal(&store.options, store.boot(), "ping")).await?;
-            within(run(&mut connection, sqlx::query(PING))).await?;
-            connection.close().await.map_err(store_error)
-        }
-    }
+    let mut connection = open(&journal(&store.options, store.boot(), "ping")).await?;
+    within(run(&mut connection, sqlx::query(PING))).await?;
+    sqlx::raw_sql(LITTLE_MEMORY).execute(&mut connection).await.map_err(store_error)?;
+    within(run(&mut connection, sqlx::query(ROOM))).await?;
+    connection.close().await.map_err(store_error)
 }
 
 /// Frees the node's lock.

@@ -55,12 +55,16 @@ pub(super) async fn commit(writer: &mut writer::Writer, ops: &[Op]) -> Result<Ve
     };
     // Until it is answered: the caller may go away, and what comes next must not mistake its number.
     writer.unsettled = Some(seq);
-    let cause = match timeout(DEADLINE, writer.commit()).await {
+    let cause = match timeout(DEADLINE, writer.try_commit()).await {
         Ok(Ok(())) => {
             writer.unsettled = None;
             return Ok(results);
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(writer::CommitFault::Undone(error))) => {
+            writer.unsettled = None;
+            return Err(CommitError::Failed(error));
+        }
+        Ok(Err(writer::CommitFault::Unknown(error))) => error.to_string(),
         Err(_) => "the commit took too long".to_owned(),
     };
     Err(CommitError::Unknown(UnknownCommit { results, witness: Box::new(Witness(seq)), cause }))

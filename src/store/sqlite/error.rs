@@ -22,6 +22,17 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// Whether a `commit` that failed with `error` surely did not happen: no room was left for the page that completes
+/// it in the log, and a log without that page ends before the transaction, also after a crash. A failure to flush says
+/// nothing of the kind.
+pub(super) fn is_definite(error: &sqlx::Error) -> bool {
+    /// FULL.
+    const NO_ROOM: i32 = 13;
+    error
+        .as_database_error()
+        .is_some_and(|database| primary_code(database.code().as_deref()) == Some(NO_ROOM))
+}
+
 /// The low byte of an extended result code names its kind.
 fn primary_code(code: Option<&str>) -> Option<i32> {
     code.and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff)

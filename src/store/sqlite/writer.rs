@@ -10,7 +10,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::error::store_error;
+use super::error::{is_definite, store_error};
 use crate::{
     domain::Timestamp,
     store::{Settled, StoreError},
@@ -50,6 +50,15 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[("newest batch", SEQ), ("skip b
 
 /// Lost commits whose fate is remembered: far more than there can be callers that still ask.
 const SETTLED_MAX: usize = 1_024;
+
+/// A commit that was not answered success.
+#[derive(Debug)]
+pub(super) enum CommitFault {
+    /// It did not happen; the engine has rolled back.
+    Undone(StoreError),
+    /// It may have happened.
+    Unknown(StoreError),
+}
 
 /// The writing connection.
 #[derive(Debug)]
@@ -137,9 +146,23 @@ impl Writer {
 
     /// Commits. An error leaves it open whether it happened.
     pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
-        self.run(COMMIT).await?;
-        self.open = false;
-        Ok(())
+        self.try_commit().await.map_err(|fault| match fault {
+            CommitFault::Undone(error) | CommitFault::Unknown(error) => error,
+        })
+    }
+
+    /// Commits; an error says what is known of it.
+    pub(super) async fn try_commit(&mut self) -> Result<(), CommitFault> {
+        let no_connection = || StoreError::Unavailable("no connection".into());
+        let conn = self.conn.as_mut().ok_or_else(no_connection).map_err(CommitFault::Unknown)?;
+        match sqlx::query(COMMIT).execute(conn).await {
+            Ok(_) => {
+                self.open = false;
+                Ok(())
+            }
+            Err(error) if is_definite(&error) => Err(CommitFault::Undone(store_error(error))),
+            Err(error) => Err(CommitFault::Unknown(store_error(error))),
+        }
     }
 
     /// Rolls back; a connection that cannot is given up, which does the same.

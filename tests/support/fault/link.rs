@@ -16,6 +16,8 @@ use super::{Mode, Shared};
 const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 /// The server's message that ends a command, with the command's tag.
 const COMMAND_COMPLETE: u8 = b'C';
+/// The whole message by which our client commits: type, length, text, zero.
+const COMMIT_QUERY: &[u8] = b"Q\0\0\0\x0bcommit\0";
 /// A tag is short; longer messages are only copied.
 const TAG_BYTES_MAX: u64 = 64;
 
@@ -54,7 +56,7 @@ impl Link {
         let (from_server, to_server) = server.split();
         let (mut up, mut down) = (self.mode.clone(), self.mode.clone());
         tokio::select! {
-            ended = copy(from_client, to_server, &mut up) => ended,
+            ended = self.copy_bytes(from_client, to_server, &mut up) => ended,
             ended = self.copy_messages(from_server, to_client, &mut down) => ended,
         }
     }
@@ -104,6 +106,37 @@ impl Link {
         }
     }
 
+    /// Client to server: bytes as they come. What was read before a hold is written after it.
+    async fn copy_bytes(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        mode: &mut watch::Receiver<Mode>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            may_pass(mode).await;
+            // The client sends it alone, once everything before it was answered: it is never in two pieces.
+            let is_commit = buffer[..read].ends_with(COMMIT_QUERY);
+            if is_commit && self.swallows() {
+                return Ok(());
+            }
+            to.write_all(&buffer[..read]).await?;
+        }
+    }
+
+    /// Whether a COMMIT is to be lost before it arrives; counts it.
+    fn swallows(&self) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        let taken = self.shared.swallow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        self.shared.commits_swallowed.fetch_add(u64::from(taken), Ordering::SeqCst);
+        taken
+    }
+
     /// Whether this command's answer is one to be lost; counts it.
     fn takes(&self, tag: &[u8]) -> bool {
         let mut lose = self.shared.lose.lock().expect("no holder panics");
@@ -134,23 +167,6 @@ async fn copy_body(
         left -= taken as u64;
     }
     Ok(())
-}
-
-/// Client to server: bytes as they come. What was read before a hold is written after it.
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mode: &mut watch::Receiver<Mode>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        may_pass(mode).await;
-        to.write_all(&buffer[..read]).await?;
-    }
 }
 
 async fn may_pass(mode: &mut watch::Receiver<Mode>) {

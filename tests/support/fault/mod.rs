@@ -6,6 +6,7 @@
 //! ```
 //! TLS and GSS are declined on the server's behalf: the messages must be readable.
 
+mod disk;
 mod link;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use disk::SmallDisk;
 use link::Link;
 
 /// What happens to links now.
@@ -45,9 +47,12 @@ struct Shared {
     generation: watch::Sender<u64>,
     /// How many more matching answers are to be lost, and which tag they carry.
     lose: std::sync::Mutex<(u64, String)>,
+    /// How many more COMMITs are to be lost on their way to the server.
+    swallow: AtomicU64,
     /// Faults really applied to a link, without which a test proves nothing.
     links_cut: AtomicU64,
     answers_lost: AtomicU64,
+    commits_swallowed: AtomicU64,
     links_held: AtomicU64,
     links_refused: AtomicU64,
 }
@@ -57,6 +62,7 @@ struct Shared {
 pub struct Faults {
     pub links_cut: u64,
     pub answers_lost: u64,
+    pub commits_swallowed: u64,
     pub links_held: u64,
     pub links_refused: u64,
 }
@@ -74,8 +80,10 @@ impl PgProxy {
             mode: watch::Sender::new(Mode::Pass),
             generation: watch::Sender::new(0),
             lose: std::sync::Mutex::default(),
+            swallow: AtomicU64::new(0),
             links_cut: AtomicU64::new(0),
             answers_lost: AtomicU64::new(0),
+            commits_swallowed: AtomicU64::new(0),
             links_held: AtomicU64::new(0),
             links_refused: AtomicU64::new(0),
         });
@@ -125,12 +133,19 @@ impl PgProxy {
         *self.shared.lose.lock().expect("no holder panics") = (times, tag.to_owned());
     }
 
+    /// The next `times` COMMITs never reach the server, and their links are cut: the transaction is undone, and the
+    /// client cannot know. Sees COMMITs sent as simple queries, `commit` in lower case.
+    pub fn swallow_commits(&self, times: u64) {
+        self.shared.swallow.store(times, Ordering::SeqCst);
+    }
+
     /// The faults applied so far.
     pub fn faults(&self) -> Faults {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         Faults {
             links_cut: read(&self.shared.links_cut),
             answers_lost: read(&self.shared.answers_lost),
+            commits_swallowed: read(&self.shared.commits_swallowed),
             links_held: read(&self.shared.links_held),
             links_refused: read(&self.shared.links_refused),
         }

@@ -96,6 +96,11 @@ impl NodeProcess {
         signal(self.running.child.id(), name);
     }
 
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.running.child.try_wait(), Ok(None))
+    }
+
     /// Waits until it ends by itself.
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         let process = std::sync::Mutex::new(&mut self.running.child);

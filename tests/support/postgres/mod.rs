@@ -6,6 +6,7 @@
 mod process;
 mod template;
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use sqlx::{Connection, PgConnection};
@@ -25,10 +26,15 @@ pub struct PgServer {
 impl PgServer {
     /// A new server of one's own, which may be stopped and crashed.
     pub fn start() -> Self {
+        Self::start_in(&std::env::temp_dir(), &[])
+    }
+
+    /// The same, with its folder under `base` and these settings besides the usual ones.
+    pub fn start_in(base: &Path, settings: &'static [&'static str]) -> Self {
         let mut failure = String::new();
         // Another process may take the free port first.
         for _ in 0..5 {
-            match Postmaster::start(free_port()) {
+            match Postmaster::start(free_port(), base, settings) {
                 Ok(own) => {
                     return Self {
                         origin: format!("postgres://postgres@127.0.0.1:{}", own.port()),
@@ -86,6 +92,32 @@ impl PgServer {
     pub fn restart(&self) {
         self.stop();
         self.owned().launch().expect("start PostgreSQL again");
+    }
+
+    /// Freezes it with all its backends: nothing answers and nothing is closed, until `resume` (or its end).
+    pub fn pause(&self) {
+        self.owned().signal_all("STOP");
+    }
+
+    /// Ends `pause`.
+    pub fn resume(&self) {
+        self.owned().signal_all("CONT");
+    }
+
+    /// Whether it lives: one whose disk is full may have ended by itself.
+    pub fn is_running(&self) -> bool {
+        self.owned().is_running()
+    }
+
+    /// Ends every backend whose connection calls itself `ganger …`; how many.
+    pub async fn terminate_backends(&self) -> i64 {
+        const END: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+            where application_name like 'ganger%'";
+        let mut admin =
+            PgConnection::connect(&self.url("postgres")).await.expect("connect to the server's own database");
+        let ended = sqlx::query_scalar(END).fetch_one(&mut admin).await.expect("end the backends");
+        admin.close().await.ok();
+        ended
     }
 
     fn owned(&self) -> &Postmaster {

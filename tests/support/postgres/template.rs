@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 /// The user that PostgreSQL runs as when the tests run as root, which it refuses.
 const USER: &str = "postgres";
 
-/// A new private folder with a fresh cluster in `data`.
-pub(super) fn make_folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("ganger-pg-{}", uuid::Uuid::now_v7().simple()));
+/// A new private folder under `base`, with a fresh cluster in `data`.
+pub(super) fn make_folder(base: &Path) -> PathBuf {
+    let folder = base.join(format!("ganger-pg-{}", uuid::Uuid::now_v7().simple()));
     fs::create_dir(&folder).expect("make the server's folder");
     run(Command::new("cp").arg("-a").arg(template()).arg(folder.join("data")));
     give_to_postgres(&folder);
