@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::submissions::SubmissionReads;
 use super::{
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
@@ -10,7 +11,6 @@ use super::{
         ReadyRow,
     },
 };
-use super::submissions::SubmissionReads;
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
 };

@@ -16,10 +16,10 @@ pub mod ops;
 pub mod postgres;
 /// What is read.
 pub mod read;
-/// What is read about submissions.
-pub mod submissions;
 /// The embedded engine.
 pub mod sqlite;
+/// What is read about submissions.
+pub mod submissions;
 
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};

@@ -23,10 +23,8 @@ pub struct ExpiredRow {
 pub trait SubmissionReads: Send + Sync {
     /// Jobs by id, with the record behind the key of each that has one that names it. Those that are gone are
     /// left out; the order is free.
-    async fn submitted(
-        &self,
-        ids: &[JobId],
-    ) -> Result<Vec<(JobView, Option<IdempotencyRecord>)>, StoreError>;
+    async fn submitted(&self, ids: &[JobId])
+    -> Result<Vec<(JobView, Option<IdempotencyRecord>)>, StoreError>;
 
     /// Live jobs that have never been leased and whose `expires_at` is over by the store's clock, in the order of
     /// `(expires_at, id)` behind `after`, whatever keeps them from starting.

@@ -1,5 +1,7 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+mod births;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -211,7 +213,7 @@ impl Platform {
         let op = Op::Submit(SubmitOp { owner: None, jobs });
         let outcome = self.0.journal.ask(self.0.journal.idlest(), op, ASK_DEADLINE).await;
         self.0.shards.waker().wake(&shards);
-        submitted(outcome)
+        submitted(outcome).inspect(|made| births::count(made))
     }
 
     /// Cancels a job.

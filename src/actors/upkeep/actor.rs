@@ -71,7 +71,14 @@ impl Actor for UpkeepActor {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         drop(myself.cast(UpkeepMessage::Tick));
-        Ok(UpkeepState { args, rounds: 0, tasks: JoinSet::new(), sweep: None, expiry: None, maintenance: None })
+        Ok(UpkeepState {
+            args,
+            rounds: 0,
+            tasks: JoinSet::new(),
+            sweep: None,
+            expiry: None,
+            maintenance: None,
+        })
     }
 
     async fn handle(

@@ -61,7 +61,9 @@ impl Round {
                 }
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(queue.name = name, %error, "jobs past their time wait for their queue"),
+            Err(error) => {
+                tracing::warn!(queue.name = name, %error, "jobs past their time wait for their queue")
+            }
         }
     }
 }
