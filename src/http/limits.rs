@@ -10,6 +10,37 @@ pub const DISCARD_BYTES_MAX: usize = 16 << 20;
 pub const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a body may take to arrive: a slow writer must not hold a place among the requests.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// The most jobs of a batch that is an array.
+pub const BATCH_JOBS_MAX: usize = 10_000;
+/// The most bytes of such a batch.
+pub const BATCH_BYTES_MAX: usize = 32 << 20;
+/// The most dependencies of all its jobs together: their rows are written in one transaction, within seconds.
+pub const BATCH_EDGES_MAX: usize = 200_000;
+/// The most faults of a batch that are told: who has more has the same one in every job.
+pub const BATCH_FAULTS_MAX: usize = 100;
+/// How long its body may take to arrive: 32 MiB at 270 kB/s.
+pub const BATCH_BODY_DEADLINE: Duration = Duration::from_secs(120);
+/// Arrays that are worked on at once: each may take some hundred MiB while it is.
+pub const BATCHES_MAX: usize = 8;
+/// Batches of lines that are open at once: each holds a few MiB.
+pub const LINE_BATCHES_MAX: usize = 64;
+/// The most bytes of a line.
+pub const LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// How long a line may take to arrive: a silent client must not hold a place for ever.
+pub const LINE_DEADLINE: Duration = Duration::from_secs(30);
+/// The most lines that are written in one transaction.
+pub const LINES_AT_ONCE: usize = 1_000;
+/// About how many bytes are.
+pub const LINES_BYTES_AT_ONCE: usize = 1 << 20;
+/// Fewer are written when no more have come for so long: somebody may wait for the answer.
+pub const LINES_FLUSH_AFTER: Duration = Duration::from_millis(10);
+/// Answers that wait for their reader, each to at most [`LINES_AT_ONCE`] lines; then no more lines are read. Some MiB,
+/// for clients that send all before they read.
+pub const LINES_ANSWERS_MAX: usize = 32;
+/// How far back a line may name another by its place.
+pub const LINES_REACH: usize = 10_000;
+/// The pauses, in milliseconds, before lines are tried again that found the journal full; then they are refused.
+pub const LINES_PATIENCE: [u64; 8] = [20, 50, 100, 200, 400, 800, 1_600, 3_200];
 /// How long a read of the store may take before the caller is told to come back.
 pub const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a change is waited for. It goes on behind the answer.

@@ -177,6 +177,50 @@ impl ApiError {
         self
     }
 
+    /// The same, of a part of the body: its fields are below `pointer`, which is named in any case.
+    #[must_use]
+    pub fn within(mut self, pointer: &str) -> Self {
+        let fault = &mut *self.0;
+        for error in &mut fault.errors {
+            error.pointer.insert_str(0, pointer);
+        }
+        if fault.errors.is_empty() {
+            fault.errors.push(FieldError::new(pointer, fault.detail.clone()));
+        }
+        fault.detail =
+            format!("{pointer}{}{}", if fault.detail.starts_with('/') { "" } else { ": " }, fault.detail);
+        self
+    }
+
+    /// The fields at fault.
+    #[must_use]
+    pub fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
+    /// The fields at fault, alone.
+    #[must_use]
+    pub fn into_errors(self) -> Vec<FieldError> {
+        self.0.errors
+    }
+
+    /// As it is sent in a body.
+    #[must_use]
+    pub fn into_problem(self) -> Problem {
+        let Fault { status, code, detail, errors, job, parts, retry_after: _ } = *self.0;
+        Problem {
+            kind: format!("urn:ganger:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail,
+            errors,
+            job_id: job,
+            parts,
+            request_id: request_id(),
+        }
+    }
+
     /// The status it will have.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -190,18 +234,8 @@ fn request_id() -> Option<String> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Fault { status, code, detail, errors, job, parts, retry_after } = *self.0;
-        let problem = Problem {
-            kind: format!("urn:ganger:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code,
-            detail,
-            errors,
-            job_id: job,
-            parts,
-            request_id: request_id(),
-        };
+        let (status, retry_after) = (self.0.status, self.0.retry_after);
+        let problem = self.into_problem();
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();

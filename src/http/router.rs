@@ -40,6 +40,7 @@ pub fn app(state: HttpState) -> Router {
 fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(jobs::list, jobs::submit))
+        .routes(routes!(jobs::batch))
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::attempts))

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     access::{AuthConfig, Tickets},
-    limits::{CHANGE_DEADLINE, HttpLimits, READ_DEADLINE},
+    limits::{BATCHES_MAX, CHANGE_DEADLINE, HttpLimits, LINE_BATCHES_MAX, READ_DEADLINE},
     problem::{ApiError, RETRY_SOON},
 };
 use crate::{
@@ -90,6 +90,8 @@ pub(in crate::http) struct Places {
     pub(in crate::http) requests: Arc<Semaphore>,
     pub(in crate::http) waits: Arc<Semaphore>,
     pub(in crate::http) streams: Arc<Semaphore>,
+    pub(in crate::http) batches: Arc<Semaphore>,
+    pub(in crate::http) line_batches: Arc<Semaphore>,
 }
 
 impl HttpState {
@@ -110,6 +112,8 @@ impl HttpState {
                 requests: room(requests_max),
                 waits: room(waits_max),
                 streams: room(streams_max),
+                batches: room(BATCHES_MAX),
+                line_batches: room(LINE_BATCHES_MAX),
             }),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -1,5 +1,6 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+mod births;
 /// One change over many jobs.
 pub mod bulk;
 /// Changes of one job.
@@ -191,7 +192,7 @@ impl Platform {
         let op = Op::Submit(SubmitOp { owner: None, jobs });
         let outcome = self.0.journal.ask(self.0.journal.idlest(), op, ASK_DEADLINE).await;
         self.0.shards.waker().wake(&shards);
-        submitted(outcome)
+        submitted(outcome).inspect(|made| births::count(made))
     }
 
     /// Cancels a job.

@@ -83,6 +83,7 @@ pub const RULES: &[Rule] = {
     use {Capability as C, Load as L, Needs as N};
     &[
         rule("POST", "/api/v1/jobs", N::Key(C::Submit), L::Request),
+        rule("POST", "/api/v1/jobs/batch", N::Key(C::Submit), L::Request),
         rule("GET", "/api/v1/jobs", N::Key(C::ReadJobs), L::Request),
         rule("GET", "/api/v1/jobs/{id}", N::Key(C::ReadJobs), L::Request),
         rule("GET", "/api/v1/jobs/{id}/events", N::Key(C::ReadJobs), L::Request),

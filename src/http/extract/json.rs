@@ -8,6 +8,8 @@
 //! A name given twice at the top is a 422. Values that are kept as text (`payload`) are skipped over
 //! without recursion, so no depth of nesting costs stack.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, BodyDataStream},
     extract::{FromRequest, Request},
@@ -75,41 +77,55 @@ fn unsupported() -> ApiError {
 
 /// Whether the one content type is `application/json`, in UTF-8 if it says so.
 fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|essence| essence == "application/json")
+}
+
+/// The one content type in small letters, if it is text in UTF-8 as far as it says.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return false };
-    let Ok(text) = value.to_str() else { return false };
-    let mut parts = text.split(';').map(str::trim);
-    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
-        && parts.all(|parameter| match parameter.split_once('=') {
+    let (Some(value), None) = (types.next(), types.next()) else { return None };
+    let mut parts = value.to_str().ok()?.split(';').map(str::trim);
+    let essence = parts.next()?.to_ascii_lowercase();
+    let is_plain = parts.all(|parameter| match parameter.split_once('=') {
             Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
                 value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
             }
             _ => true,
         })
         // A compressed body would have to be unpacked first, and nothing here does.
-        && headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity")
+        && headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    is_plain.then_some(essence)
 }
 
-/// Reads the whole body, within its limit and its deadline.
+/// Reads the whole body, within the usual limit and deadline.
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    read_up_to(request, BODY_BYTES_MAX, BODY_DEADLINE).await
+}
+
+/// Reads the whole body, at most `limit` bytes within `deadline`.
+pub(crate) async fn read_up_to(
+    request: Request,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Vec<u8>, ApiError> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<usize>().ok())
         .unwrap_or_default();
-    if announced > BODY_BYTES_MAX {
+    if announced > limit {
         discard(request.into_body().into_data_stream()).await;
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    let collected = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), announced)).await;
+    let collected = tokio::time::timeout(deadline, collect(request.into_body(), announced, limit)).await;
     collected.unwrap_or_else(|_| {
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive"))
     })
 }
 
-fn too_large() -> ApiError {
-    let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+fn too_large(limit: usize) -> ApiError {
+    let detail = format!("the body is larger than {limit} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
@@ -129,15 +145,15 @@ async fn discard(mut chunks: BodyDataStream) {
     drop(tokio::time::timeout(DISCARD_DEADLINE, drop_all).await);
 }
 
-async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
+async fn collect(body: Body, announced: usize, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::with_capacity(announced);
     while let Some(chunk) = chunks.next().await {
         let chunk =
             chunk.map_err(|_| ApiError::malformed("body_cut_off", "the body ended before its end"))?;
-        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+        if bytes.len() + chunk.len() > limit {
             discard(chunks).await;
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         bytes.extend_from_slice(&chunk);
     }

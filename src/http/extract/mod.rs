@@ -6,4 +6,5 @@ mod params;
 
 pub use job_id::JobPath;
 pub use json::{ApiJson, OptionalJson};
+pub(in crate::http) use json::{media_type, parse, read_up_to};
 pub use params::Params;

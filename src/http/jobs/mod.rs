@@ -1,5 +1,6 @@
 //! Jobs: submitted, listed, looked into, waited for, canceled and run again.
 
+mod batch;
 mod control;
 mod cursor;
 mod list;
@@ -8,6 +9,8 @@ mod submit;
 mod view;
 mod wait;
 
+pub(in crate::http) use batch::__path_batch;
+pub use batch::{BatchLine, BatchLineJob, BatchRequest, batch};
 pub(in crate::http) use control::{__path_cancel, __path_retry};
 pub use control::{CancelRequest, cancel, retry};
 pub(in crate::http) use list::__path_list;

@@ -89,7 +89,11 @@ pub async fn submit(
 }
 
 /// Checks a submission, its payload included.
-fn checked(state: &HttpState, request: SubmitRequest, headers: &HeaderMap) -> Result<NewJob, ApiError> {
+pub(super) fn checked(
+    state: &HttpState,
+    request: SubmitRequest,
+    headers: &HeaderMap,
+) -> Result<NewJob, ApiError> {
     let mut job = request.check(&state.defaults, state.platform.clock().now()).map_err(ApiError::invalid)?;
     if state.checked_types.contains(&job.kind.as_str()) {
         let payload = serde_json::from_str(job.payload.text())

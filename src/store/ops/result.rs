@@ -121,6 +121,19 @@ pub enum SubmitRefusal {
     },
 }
 
+impl SubmitRefusal {
+    /// The index of the job that is at fault in the operation.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        match self {
+            Self::UnknownDependency { index, .. }
+            | Self::KeyMismatch { index, .. }
+            | Self::Draining { index, .. }
+            | Self::QueueFull { index, .. } => *index,
+        }
+    }
+}
+
 /// What a cancel did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Canceled {

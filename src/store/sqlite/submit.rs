@@ -3,7 +3,7 @@
 //! What decides is read first: ids that exist already, keys that hold, parents. Then each operation is
 //! planned in turn, seeing what those before it in the batch have made; a refused one leaves nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     admit,
@@ -92,8 +92,11 @@ async fn load(
         }
     }
     if jobs().any(|job| !job.dependencies.is_empty()) {
-        let parents = ids(jobs().flat_map(|job| &job.dependencies).copied());
-        for row in &batch.read(PARENTS, parents).await? {
+        // Those that are made here are not there yet, and many jobs name the same few.
+        let own: HashSet<JobId> = jobs().map(|job| job.id).collect();
+        let others = jobs().flat_map(|job| &job.dependencies).filter(|parent| !own.contains(parent));
+        let parents: BTreeSet<JobId> = others.copied().collect();
+        for row in &batch.read(PARENTS, ids(parents)).await? {
             let mut cols = Cols::of(row);
             let id = cols.job()?;
             let tenant = cols.get()?;

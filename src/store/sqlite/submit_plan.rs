@@ -66,6 +66,7 @@ struct Draft<'o> {
     /// Jobs of the operation that are another's repeats: to depend on them is to depend on that one.
     aliases: HashMap<JobId, JobId>,
     claims: Vec<&'o NewJob>,
+    keys: HashMap<(String, String), Key>,
     repeats: Vec<JobId>,
     answers: Vec<Submitted>,
 }
@@ -95,11 +96,7 @@ impl<'o> Plan<'o> {
             let new = op.jobs.iter().enumerate().filter(|(_, job)| draft.made.contains_key(&job.id));
             admit(&mut self.queues, new)?;
         }
-        for job in &draft.claims {
-            if let Some((key, record)) = claim(job) {
-                self.keys.insert(key, record);
-            }
-        }
+        self.keys.extend(draft.keys);
         for job in draft.repeats {
             *self.repeats.entry(job).or_default() += 1;
         }
@@ -123,14 +120,8 @@ impl<'o> Plan<'o> {
             return Ok(());
         }
         if let Some(((tenant, key), own)) = claim(job) {
-            let held = draft
-                .claims
-                .iter()
-                .filter_map(|earlier| claim(earlier))
-                .find(|(other, _)| (&other.0, &other.1) == (&tenant, &key))
-                .map(|(_, record)| record)
-                .or_else(|| self.keys.get(&(tenant, key)).cloned());
-            match held {
+            let name = (tenant, key);
+            match draft.keys.get(&name).or_else(|| self.keys.get(&name)) {
                 Some(first) if first.fingerprint == own.fingerprint => {
                     draft.aliases.insert(job.id, first.job);
                     draft.repeats.push(first.job);
@@ -138,7 +129,10 @@ impl<'o> Plan<'o> {
                     return Ok(());
                 }
                 Some(first) => return Err(SubmitRefusal::KeyMismatch { index, job: first.job }),
-                None => draft.claims.push(job),
+                None => {
+                    draft.claims.push(job);
+                    draft.keys.insert(name, own);
+                }
             }
         }
         let (edges, blocked_reason) = self.edges(index, job, draft)?;
@@ -173,7 +167,7 @@ impl<'o> Plan<'o> {
         draft: &Draft<'o>,
     ) -> Result<(Vec<(JobId, bool)>, Option<String>), SubmitRefusal> {
         let mut edges: Vec<(JobId, bool)> = Vec::with_capacity(job.dependencies.len());
-        let mut reason = None;
+        let (mut reason, mut seen) = (None, HashSet::new());
         for dependency in &job.dependencies {
             let parent_id = draft.aliases.get(dependency).copied().unwrap_or(*dependency);
             let parent = draft.made.get(&parent_id).or_else(|| self.parents.get(&parent_id));
@@ -186,7 +180,7 @@ impl<'o> Plan<'o> {
                     return Err(SubmitRefusal::UnknownDependency { index, dependency: *dependency });
                 }
             };
-            if edges.iter().any(|(other, _)| *other == parent_id) {
+            if !seen.insert(parent_id) {
                 continue;
             }
             let met = job.dependency_policy.is_met_by(ended);
