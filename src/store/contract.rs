@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::{
+    audit::AuditReads,
     error::{CommitError, StoreError, UnknownCommit},
+    operations::OperationStore,
     ops::{Op, OpResult},
     read::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
@@ -27,7 +29,7 @@ pub enum Settled {
 ///
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: AuditReads + OperationStore + Send + Sync + std::fmt::Debug + 'static {
     /// `sqlite` or `postgres`.
     fn engine(&self) -> &'static str;
 

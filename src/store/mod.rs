@@ -6,10 +6,14 @@
 
 /// How stored rows become a job, its timeline and its attempts.
 pub mod assemble;
+/// The audit log, as it is read.
+pub mod audit;
 /// What an engine promises.
 pub mod contract;
 /// How a store fails, by what the caller can do.
 pub mod error;
+/// Bulk operations, as they are kept.
+pub mod operations;
 /// What is written: the journal's operations and their results.
 pub mod ops;
 /// What a change of a waiting job comes to.

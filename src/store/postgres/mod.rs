@@ -13,6 +13,7 @@ mod connect;
 mod error;
 mod guard;
 mod lifecycle;
+mod operations;
 mod raw_limit;
 mod reads;
 mod remove;
@@ -103,7 +104,13 @@ impl PostgresStore {
     pub fn statements() -> Vec<(&'static str, &'static str)> {
         let mut all = commit::statements();
         all.extend(reads::statements());
-        for part in [connect::STATEMENTS, guard::STATEMENTS, lifecycle::STATEMENTS, remove::STATEMENTS] {
+        for part in [
+            connect::STATEMENTS,
+            guard::STATEMENTS,
+            lifecycle::STATEMENTS,
+            operations::STATEMENTS,
+            remove::STATEMENTS,
+        ] {
             all.extend_from_slice(part);
         }
         all

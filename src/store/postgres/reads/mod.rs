@@ -1,5 +1,6 @@
 //! What is read. Each read is one snapshot: one statement, or one repeatable-read transaction.
 
+mod audit;
 pub(super) mod graph;
 pub(super) mod inspect;
 pub(super) mod job;
@@ -15,6 +16,7 @@ use crate::store::StoreError;
 /// Statements by name, for the test that prepares each.
 pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
     [
+        audit::STATEMENTS,
         graph::STATEMENTS,
         inspect::STATEMENTS,
         job::STATEMENTS,
