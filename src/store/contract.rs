@@ -2,17 +2,20 @@
 
 use async_trait::async_trait;
 
-use super::submissions::SubmissionReads;
 use super::{
+    audit::AuditReads,
     dead_letters::DeadLetters,
     error::{CommitError, StoreError, UnknownCommit},
     logs::JobLogs,
+    operations::OperationStore,
     ops::{Op, OpResult},
     queues::QueueReads,
     read::{
         FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
         ReadyRow,
     },
+    reconcile::Reconcile,
+    submissions::SubmissionReads,
 };
 use crate::domain::{
     AttemptRow, BootId, Epoch, JobId, JobState, JobView, ShardEpoch, ShardId, TimelineRow, Timestamp,
@@ -32,10 +35,12 @@ pub enum Settled {
 /// Every call ends within the engine's statement deadline. All times are the store's.
 #[async_trait]
 pub trait Store:
-    DeadLetters
+    AuditReads
+    + DeadLetters
     + JobLogs
+    + OperationStore
     + QueueReads
-    + super::reconcile::Reconcile
+    + Reconcile
     + SubmissionReads
     + Send
     + Sync

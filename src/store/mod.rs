@@ -6,6 +6,8 @@
 
 /// How stored rows become a job, its timeline and its attempts.
 pub mod assemble;
+/// The audit log, as it is read.
+pub mod audit;
 /// What an engine promises.
 pub mod contract;
 /// Dead letters: what is read of them.
@@ -15,6 +17,8 @@ mod definition;
 pub mod error;
 /// Log lines of jobs, as they are read.
 pub mod logs;
+/// Bulk operations, as they are kept.
+pub mod operations;
 /// What is written: the journal's operations and their results.
 pub mod ops;
 /// What a change of a waiting job comes to.

@@ -8,7 +8,8 @@ use crate::domain::{
 };
 
 /// Which jobs are listed. All that are given must match.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobFilter {
     /// One of these states; any when empty.
     pub states: Vec<JobState>,

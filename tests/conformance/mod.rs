@@ -11,6 +11,7 @@
 //! conformance!(fresh);
 //! ```
 
+pub(crate) mod changes;
 pub(crate) mod dead_letters;
 pub(crate) mod dependencies;
 pub(crate) mod expiry;
@@ -22,6 +23,7 @@ pub(crate) mod life;
 pub(crate) mod lists;
 pub(crate) mod logs;
 pub(crate) mod matrix;
+pub(crate) mod operations;
 pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod reconcile;
@@ -142,6 +144,24 @@ macro_rules! conformance {
             logs::lines_written_again_are_kept_once,
             logs::only_the_holder_of_the_lease_writes_lines,
             logs::lines_are_removed_with_their_job,
+            changes::a_change_is_shown_and_leaves_the_first_row_of_the_timeline,
+            changes::what_is_so_already_is_not_written,
+            changes::a_change_of_the_definition_alone_keeps_the_place,
+            changes::a_job_moves_to_another_queue_with_all_that_counts_it,
+            changes::a_move_within_a_shard_is_told_through_its_inbox,
+            changes::a_later_time_schedules_and_a_past_one_makes_ready,
+            changes::a_due_job_that_is_changed_has_its_ready_row,
+            changes::a_blocked_job_moves_and_is_unblocked_where_it_is,
+            changes::a_blocked_job_with_another_time_stays_blocked,
+            changes::a_gate_stays_unless_the_queue_or_the_time_is_another,
+            changes::what_runs_or_has_ended_is_not_changed,
+            changes::a_repeat_of_a_moved_job_is_answered_with_it,
+            changes::a_job_that_comes_back_is_told_to_its_first_shard_again,
+            changes::a_forgotten_job_leaves_nothing_behind,
+            changes::what_is_needed_or_has_not_ended_is_not_forgotten,
+            operations::an_operation_is_kept_with_its_progress,
+            operations::operations_are_listed_newest_first,
+            operations::the_audit_log_is_found_by_what_it_tells,
             random::a_random_mix_keeps_every_invariant,
             reconcile::counters_are_never_healed_wrongly_under_load,
             reconcile::counters_of_every_state_are_found_right,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use ganger::{
-    domain::{Fence, JobId, NewJob},
+    domain::{Fence, JobId, NewJob, Timestamp},
     store::{
         Op, OpResult,
-        ops::{EndKind, ParkOp, Submitted, UnparkOp},
+        ops::{Changed, EndKind, JobPatch, ParkOp, Submitted, UnparkOp},
     },
 };
 
+use super::changes::{forget_op, update_op};
 use super::kit::{HOUR_MS, Kit, child, completed, error, failed, job, keyed, retry_after, tolerant_child};
 
 const QUEUES: [&str; 3] = ["mail", "reports", "images"];
@@ -17,7 +18,7 @@ const QUEUES: [&str; 3] = ["mail", "reports", "images"];
 const GATE: &str = "hold:random";
 
 /// The operations of a run.
-const OPS: usize = 500;
+const OPS: usize = 800;
 
 /// A small generator, so that a run can be repeated by its seed.
 struct Dice(u64);
@@ -70,9 +71,9 @@ fn end(dice: &mut Dice) -> EndKind {
     }
 }
 
-fn next_op(kit: &Kit, dice: &mut Dice, known: &Known) -> (Option<JobId>, Op) {
+fn next_op(kit: &Kit, dice: &mut Dice, known: &Known, now: Timestamp) -> (Option<JobId>, Op) {
     let len = known.jobs.len();
-    let choice = dice.roll(12);
+    let choice = dice.roll(15);
     if len == 0 || choice < 3 {
         return (None, new_job(kit, dice, known));
     }
@@ -82,6 +83,20 @@ fn next_op(kit: &Kit, dice: &mut Dice, known: &Known) -> (Option<JobId>, Op) {
         4 => (Some(id), kit.retry_op(queue, id)),
         5 => (None, kit.inbox_op(queue)),
         6 | 7 => (Some(id), kit.grant_op(queue, id)),
+        12 => {
+            let run_at = [None, Some(0), Some(HOUR_MS)][dice.roll(3)];
+            let patch = JobPatch {
+                priority: [None, Some(1), Some(9)][dice.roll(3)],
+                run_at: run_at.map(|ms| now.plus_millis(ms)),
+                ..JobPatch::default()
+            };
+            (Some(id), update_op(kit, queue, id, patch))
+        }
+        13 => {
+            let to = Some(QUEUES[dice.roll(3)].to_owned());
+            (Some(id), update_op(kit, queue, id, JobPatch { queue: to, ..JobPatch::default() }))
+        }
+        14 => (Some(id), forget_op(kit, queue, id, dice.roll(2) == 0)),
         10 => (Some(id), Op::Park(ParkOp { owner: kit.owner(queue), jobs: vec![id], gate: GATE.into() })),
         11 => {
             let (owner, queue) = (kit.owner(queue), queue.to_owned());
@@ -100,9 +115,10 @@ pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
     let mut done = 0;
     while done < OPS {
         let mut ops = Vec::new();
+        let now = kit.now().await;
         let mut named: Vec<JobId> = Vec::new();
         for _ in 0..=dice.roll(16) {
-            let (job, op) = next_op(&kit, &mut dice, &known);
+            let (job, op) = next_op(&kit, &mut dice, &known, now);
             // A batch holds at most one operation for a job.
             if job.is_none_or(|job| !named.contains(&job)) {
                 named.extend(job);
@@ -123,6 +139,14 @@ pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
                 (_, OpResult::Granted(granted)) => {
                     let last = known.leases.insert(granted.job, granted.fence);
                     assert!(last.is_none_or(|last| last < granted.fence), "fences grow");
+                }
+                (Op::Update(op), OpResult::Changed(Changed::Done(done))) if done.entry.is_none() => {
+                    let to = QUEUES.iter().find(|queue| op.patch.queue.as_deref() == Some(**queue));
+                    let moved = known.jobs.iter_mut().find(|(job, _)| *job == op.job);
+                    moved.expect("known").1 = to.expect("one of ours");
+                }
+                (Op::Forget(op), OpResult::Changed(Changed::Done(_))) => {
+                    known.jobs.retain(|(job, _)| *job != op.job);
                 }
                 (op, OpResult::FenceLost(_) | OpResult::Refused(_)) => panic!("{op:?} was refused"),
                 _ => (),

@@ -7,7 +7,7 @@ use super::LiveEntry;
 use crate::domain::{EventKind, Fence, JobId, JobState, RawJson, ShardEpoch, ShardId, Timestamp};
 
 /// Who asks for a change, for the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// The name of the caller's key, or what the node calls itself.
     pub actor: String,
@@ -18,7 +18,8 @@ pub struct Requester {
 }
 
 /// What is to be changed of a job; what is `None` stays.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobPatch {
     /// 0 to 9.
     pub priority: Option<i16>,

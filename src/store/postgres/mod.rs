@@ -14,6 +14,7 @@ mod error;
 mod fingerprints;
 mod guard;
 mod lifecycle;
+mod operations;
 mod raw_limit;
 mod reads;
 mod reconcile;
@@ -111,6 +112,7 @@ impl PostgresStore {
             fingerprints::STATEMENTS,
             guard::STATEMENTS,
             lifecycle::STATEMENTS,
+            operations::STATEMENTS,
             reconcile::STATEMENTS,
             remove::STATEMENTS,
         ];

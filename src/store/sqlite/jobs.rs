@@ -11,7 +11,7 @@ use super::{
     writer::now,
 };
 use crate::{
-    domain::{AttemptRow, JobId, JobState, JobView, ShardId, TimelineRow},
+    domain::{AttemptRow, JobId, JobState, JobView, ShardId, TimelineRow, Timestamp},
     store::{
         StoreError,
         read::{FinishedFilter, FinishedRow, IdempotencyRecord, Inspection, JobCursor, JobFilter},
@@ -133,6 +133,30 @@ pub(super) async fn list(
     limit: i64,
 ) -> Result<Vec<JobView>, StoreError> {
     let now = now();
+    let mut tx = snapshot(pool).await?;
+    let found = matching_in(&mut tx, filter, cursor, limit, now).await?;
+    let stored = parts::load(&mut tx, ids(found)).await?;
+    Ok(stored.iter().map(|stored| stored.parts.view(now)).collect())
+}
+
+/// The ids of jobs, newest first, behind `cursor`.
+pub(super) async fn matching(
+    pool: &SqlitePool,
+    filter: &JobFilter,
+    cursor: Option<JobCursor>,
+    limit: i64,
+) -> Result<Vec<JobId>, StoreError> {
+    let mut conn = pool.acquire().await.map_err(store_error)?;
+    matching_in(&mut conn, filter, cursor, limit, now()).await
+}
+
+async fn matching_in(
+    conn: &mut SqliteConnection,
+    filter: &JobFilter,
+    cursor: Option<JobCursor>,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<JobId>, StoreError> {
     let states: Vec<i16> = filter.states.iter().map(|state| state.code()).collect();
     let states = (!states.is_empty()).then(|| serde_json::to_string(&states).unwrap_or_default());
     let sql = if filter.workflow.is_some() {
@@ -146,7 +170,6 @@ pub(super) async fn list(
     } else {
         LIST_LIVE
     };
-    let mut tx = snapshot(pool).await?;
     let rows = sqlx::query(sql)
         .bind(cursor.map(|cursor| cursor.0.0))
         .bind(states)
@@ -161,12 +184,10 @@ pub(super) async fn list(
         .bind(filter.text.as_ref().map(|text| text.to_ascii_lowercase()))
         .bind(now.0)
         .bind(limit)
-        .fetch_all(&mut *tx)
+        .fetch_all(conn)
         .await
         .map_err(store_error)?;
-    let found = rows.iter().map(|row| Cols::of(row).job()).collect::<Result<Vec<_>, _>>()?;
-    let stored = parts::load(&mut tx, ids(found)).await?;
-    Ok(stored.iter().map(|stored| stored.parts.view(now)).collect())
+    rows.iter().map(|row| Cols::of(row).job()).collect()
 }
 
 /// A job's timeline behind `after`.

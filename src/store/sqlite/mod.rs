@@ -55,6 +55,7 @@ mod inbox;
 mod jobs;
 mod log;
 mod moves;
+mod operations;
 mod ownership;
 mod parts;
 mod queues;
@@ -179,6 +180,8 @@ macro_rules! write {
         }
     }};
 }
+
+use write;
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".into())

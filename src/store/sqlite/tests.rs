@@ -6,6 +6,7 @@ use super::{writer::Writer, *};
 
 fn statements() -> Vec<(&'static str, &'static str)> {
     let files = [
+        audit::STATEMENTS,
         batch::STATEMENTS,
         cancel::STATEMENTS,
         commit::STATEMENTS,
@@ -20,6 +21,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
         jobs::STATEMENTS,
         log::STATEMENTS,
         moves::STATEMENTS,
+        operations::STATEMENTS,
         ownership::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,

@@ -37,7 +37,7 @@ pub(super) async fn run(
 }
 
 /// Writes the rows, in the order given.
-pub(super) async fn write(
+pub(in super::super) async fn write(
     connection: &mut PgConnection,
     now: Timestamp,
     rows: &[AuditOp],

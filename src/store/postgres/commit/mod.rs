@@ -32,6 +32,7 @@ mod update;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub(super) use audit::write as write_audit;
 pub(super) use effects::{Effects, UPKEEP_LANE};
 pub(super) use lane::{Lane, settle};
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     super::{PostgresStore, error::store_error, rows::Columns},
-    done, parts, snapshot,
+    Snapshot, done, parts, snapshot,
 };
 use crate::{
     domain::{JobId, JobState, JobView, Timestamp},
@@ -103,9 +103,35 @@ pub(in super::super) async fn jobs(
     cursor: Option<JobCursor>,
     limit: i64,
 ) -> Result<Vec<JobView>, StoreError> {
-    let states: Vec<i16> = filter.states.iter().map(|state| state.code()).collect();
     let mut snapshot = snapshot(store).await?;
-    let ids: Vec<Uuid> = sqlx::query_scalar(statement(filter))
+    let ids = ids(&mut snapshot, filter, cursor, limit).await?;
+    let mut found = parts::load(&mut snapshot, &ids).await?;
+    done(snapshot).await?;
+    found.reverse();
+    Ok(found.into_iter().map(|(now, parts)| parts.view(now)).collect())
+}
+
+/// The ids of jobs, newest first, behind `cursor`.
+pub(in super::super) async fn matching(
+    store: &PostgresStore,
+    filter: &JobFilter,
+    cursor: Option<JobCursor>,
+    limit: i64,
+) -> Result<Vec<JobId>, StoreError> {
+    let mut snapshot = snapshot(store).await?;
+    let ids = ids(&mut snapshot, filter, cursor, limit).await?;
+    done(snapshot).await?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+async fn ids(
+    snapshot: &mut Snapshot,
+    filter: &JobFilter,
+    cursor: Option<JobCursor>,
+    limit: i64,
+) -> Result<Vec<Uuid>, StoreError> {
+    let states: Vec<i16> = filter.states.iter().map(|state| state.code()).collect();
+    sqlx::query_scalar(statement(filter))
         .bind(cursor.map(|cursor| cursor.0.0))
         .bind((!states.is_empty()).then_some(states))
         .bind(filter.queue.as_deref())
@@ -118,13 +144,9 @@ pub(in super::super) async fn jobs(
         .bind(filter.created_before.map(Timestamp::to_datetime))
         .bind(filter.text.as_ref().map(|text| text.to_lowercase()))
         .bind(limit)
-        .fetch_all(&mut *snapshot)
+        .fetch_all(snapshot)
         .await
-        .map_err(store_error)?;
-    let mut found = parts::load(&mut snapshot, &ids).await?;
-    done(snapshot).await?;
-    found.reverse();
-    Ok(found.into_iter().map(|(now, parts)| parts.view(now)).collect())
+        .map_err(store_error)
 }
 
 /// Finished jobs in the order they were made.

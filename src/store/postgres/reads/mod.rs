@@ -1,6 +1,7 @@
 //! What is read. Each read is one snapshot: one statement, or one repeatable-read transaction.
 
 mod aside;
+mod audit;
 mod dead_letters;
 pub(super) mod graph;
 pub(super) mod inspect;
@@ -21,6 +22,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
     [
         dead_letters::STATEMENTS,
         aside::STATEMENTS,
+        audit::STATEMENTS,
         graph::STATEMENTS,
         inspect::STATEMENTS,
         job::STATEMENTS,
