@@ -147,7 +147,10 @@ impl QueuePatch {
         let lease_ttl_seconds = whole("/leaseTtlSeconds", self.lease_ttl_seconds, 1, LEASE_TTL_SECONDS_MAX);
         let partitions = whole("/partitions", self.partitions, 1, PARTITIONS_MAX);
         whole("/maxDepth", self.max_depth, 0, DEPTH_MAX);
-        if partitions.flatten().is_some_and(|partitions| (2..=PARTITIONS_MAX).contains(&i64::from(partitions))) {
+        if partitions
+            .flatten()
+            .is_some_and(|partitions| (2..=PARTITIONS_MAX).contains(&i64::from(partitions)))
+        {
             faults.push(FieldError::new("/partitions", "more than 1 is not available yet"));
         }
         let aging = AGING_SECONDS_MIN..=AGING_SECONDS_MAX;
@@ -168,7 +171,9 @@ impl QueuePatch {
         });
         let mut retry = None;
         if let Some(asked) = self.retry {
-            retry = Some(asked.and_then(|asked| asked.check(defaults).map_err(|found| faults.extend(found)).ok()));
+            retry = Some(
+                asked.and_then(|asked| asked.check(defaults).map_err(|found| faults.extend(found)).ok()),
+            );
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -273,8 +278,10 @@ mod tests {
     #[test]
     fn what_is_stored_is_read_back_and_what_is_not_known_is_tolerated() {
         let config = QueueConfig::default().with(
-            &change(r#"{"concurrency":7,"retry":{"strategy":"fixed","baseSeconds":1},"fairness":{"by":"none"}}"#)
-                .expect("valid"),
+            &change(
+                r#"{"concurrency":7,"retry":{"strategy":"fixed","baseSeconds":1},"fairness":{"by":"none"}}"#,
+            )
+            .expect("valid"),
         );
         assert_eq!(QueueConfig::from_stored(Some(&config.to_stored())), config);
         let later = r#"{"concurrency":7,"mood":"good"}"#;

@@ -32,8 +32,8 @@ use crate::{
     },
     store::{
         Op, OpResult, Settled, Store, StoreError,
-        queues::QueueReads,
         error::{CommitError, UnknownCommit},
+        queues::QueueReads,
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
             ReadyKey, ReadyRow,

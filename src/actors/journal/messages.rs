@@ -66,6 +66,8 @@ pub enum OpKey {
     Park(String, Vec<JobId>),
     /// A gate was to be opened for some.
     Unpark(String),
+    /// The queue's settings were to be changed: who waits, and what it is called.
+    Settings(Option<u64>, &'static str),
 }
 
 /// An op's answer as its queue hears it.

@@ -111,6 +111,20 @@ impl LeaseTable {
         self.leases.remove(&job)
     }
 
+    /// Has every lease last at least `ttl_ms` from its last renewal.
+    pub fn prolong(&mut self, ttl_ms: u64) {
+        for lease in self.leases.values_mut().filter(|lease| lease.ttl_ms < ttl_ms) {
+            lease.ttl_ms = ttl_ms;
+            lease.expires_ms = lease.expires_ms.max(lease.renewed_ms.saturating_add(ttl_ms));
+        }
+    }
+
+    /// The shortest time that a lease lasts without a renewal.
+    #[must_use]
+    pub fn shortest_ttl_ms(&self) -> Option<u64> {
+        self.leases.values().map(|lease| lease.ttl_ms).min()
+    }
+
     /// Renews the lease of `job` with this fence for one more TTL from `now_ms`; `false` if it is gone.
     pub fn renew(&mut self, job: JobId, fence: Fence, now_ms: u64) -> bool {
         match self.leases.get_mut(&job) {

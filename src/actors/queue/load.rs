@@ -6,7 +6,10 @@ use super::core::{Loaded, known_to};
 use crate::{
     actors::journal::JournalHandle,
     domain::{Clock, JobState, ShardId, Timestamp},
-    store::{Store, StoreError, read::ReadyRow},
+    store::{
+        Store, StoreError,
+        read::{QueueRow, ReadyRow},
+    },
 };
 
 /// How long a barrier may take before the load is tried again.
@@ -48,17 +51,20 @@ impl Source {
     }
 
     async fn read(&self) -> Result<Loaded, StoreError> {
-        let (paused, counts) = self.counts().await?;
+        let (row, counts) = self.counts().await?;
         Ok(Loaded {
-            paused,
+            paused: row.paused,
+            draining: row.draining,
+            config: row.config,
+            oldest_parked: self.store.oldest_gated(self.shard, &self.queue).await?,
             counts,
             leases: self.store.leases(self.shard, &self.queue).await?,
             gates: self.store.gates(self.shard, &self.queue).await?,
         })
     }
 
-    /// Whether the queue is paused, and its counts as they are shown.
-    pub(super) async fn counts(&self) -> Result<(bool, [i64; 9]), StoreError> {
+    /// The queue's row, and its counts as they are shown.
+    pub(super) async fn counts(&self) -> Result<(QueueRow, [i64; 9]), StoreError> {
         let rows = self.store.queues(self.shard).await?;
         let row = rows.into_iter().find(|row| row.name == *self.queue).unwrap_or_default();
         let due = self.store.due_counts(self.shard, &self.queue, self.clock.now()).await?;
@@ -71,7 +77,7 @@ impl Source {
                 counts[queued] += due;
             }
         }
-        Ok((row.paused, counts))
+        Ok((row, counts))
     }
 
     /// Reads the near future; cut off where a priority's limit was reached.

@@ -10,8 +10,7 @@ use crate::store::{
     read::QueueRow,
 };
 
-const BEFORE: &str =
-    "select name, shard, paused, draining, config from queue where name = ?1 and shard = ?2";
+const BEFORE: &str = "select name, shard, paused, draining, config from queue where name = ?1 and shard = ?2";
 
 const UPSERT: &str = "
     insert into queue (name, shard, paused, draining, config)

@@ -34,8 +34,7 @@ pub(super) async fn read(
         return Ok(found);
     }
     let names: Vec<&str> = names.into_iter().collect();
-    let rows =
-        sqlx::query(ROWS).bind(names).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
+    let rows = sqlx::query(ROWS).bind(names).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
     let mut bounded = Vec::new();
     for row in &rows {
         let mut columns = Columns::of(row);

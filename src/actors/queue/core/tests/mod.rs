@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::Epoch;
 
+mod control;
 mod rig;
 
 use rig::{Limits, Rig, kind_name};
@@ -66,6 +67,11 @@ enum Step {
     LeaseActorDies {
         nth: usize,
     },
+    /// Pause, resume, drain, or set concurrency and aging.
+    Order {
+        what: u8,
+        value: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -95,6 +101,7 @@ impl ReferenceStateMachine for Random {
             1 => any::<usize>().prop_map(|nth| Step::Retry { nth }),
             4 => prop_oneof![9 => 1..2_000_u64, 1 => 20_000..70_000_u64].prop_map(|ms| Step::Time { ms }),
             1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
+            1 => (0..6_u8, 1..4_u32).prop_map(|(what, value)| Step::Order { what, value }),
         ]
         .boxed()
     }
@@ -186,6 +193,7 @@ impl StateMachineTest for CoreTest {
                 let Some((job, fence)) = rig.nth_started(nth) else { return rig };
                 rig.step(|core, _, out| core.actor_down(job, fence, "killed", out));
             }
+            Step::Order { what, value } => rig.order(control::order(what, value)),
         }
         rig
     }
@@ -193,6 +201,7 @@ impl StateMachineTest for CoreTest {
     fn check_invariants(rig: &Rig, limits: &Limits) {
         assert!(rig.core.deferred.len() <= limits.deferred, "the near future is bounded");
         let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
+        assert_eq!(rig.core.grants_in_journal, rig.grants_under_way(), "grants under way are counted");
         assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
         for window in &rig.core.windows {
             assert!(window.len() <= WINDOW + WINDOW / 4 + 1, "a window is bounded");
@@ -201,7 +210,7 @@ impl StateMachineTest for CoreTest {
         for write in &rig.writes {
             let job = match write {
                 Write::Grant { job, .. } | Write::End { job, .. } | Write::Interfere { job, .. } => *job,
-                Write::Park(_) | Write::Unpark(_) => continue,
+                Write::Park(_) | Write::Unpark(_) | Write::Settings { .. } => continue,
             };
             assert!(jobs.insert(job), "{job} has two ops in the journal");
         }
