@@ -1,5 +1,13 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+mod explain;
+mod purge;
+mod queues;
+
+pub use explain::{Explanation, Reason, Waits};
+pub use purge::{PurgeProgress, Purged};
+pub use queues::{JobCounts, Percentiles, QueueLatency, QueueThroughput, QueueView};
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

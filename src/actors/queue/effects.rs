@@ -181,6 +181,12 @@ impl QueueState {
                 let tag = Some(self.tag(Reply::Caller(reply)));
                 self.step(|core, _now, out| core.order(order, by, tag, out));
             }
+            QueueRequest::Hold { purge, reply } => {
+                let mut is_quiet = false;
+                self.step(|core, _now, out| is_quiet = core.hold(purge, out));
+                // Gone, its life has ended too.
+                let _gone = reply.send(is_quiet);
+            }
             QueueRequest::Position { job, priority, run_at, reply } => {
                 // The asker may have gone.
                 let _gone = reply.send(self.core.position(job, priority, run_at));

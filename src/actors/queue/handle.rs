@@ -295,6 +295,19 @@ impl QueueHandle {
     }
 }
 
+impl QueueHandle {
+    /// Asks for something that only memory knows; `None` when the queue does not answer within `deadline`.
+    pub async fn look<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> QueueRequest,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.requests.try_send(request(reply)).ok()?;
+        tokio::time::timeout(deadline, answer).await.ok()?.ok()
+    }
+}
+
 /// All queues of a node by name.
 #[derive(Debug, Default)]
 pub struct Queues {

@@ -44,6 +44,13 @@ pub enum QueueRequest {
         /// Who waits: answered when the queue has heard that it is written.
         reply: oneshot::Sender<Outcome>,
     },
+    /// Grant nothing as long as a purge lives.
+    Hold {
+        /// Its life.
+        purge: std::sync::Weak<()>,
+        /// Who waits: whether what was under way is over.
+        reply: oneshot::Sender<bool>,
+    },
     /// Where a ready job stands in line.
     Position {
         /// The job.

@@ -2,6 +2,7 @@
 
 mod control;
 mod cursor;
+mod explain;
 mod list;
 mod read;
 mod submit;
@@ -10,6 +11,8 @@ mod wait;
 
 pub(in crate::http) use control::{__path_cancel, __path_retry};
 pub use control::{CancelRequest, cancel, retry};
+pub(in crate::http) use explain::__path_explain;
+pub use explain::explain;
 pub(in crate::http) use list::__path_list;
 pub use list::list;
 pub(in crate::http) use read::{__path_attempts, __path_events, __path_get, __path_graph, __path_inspection};

@@ -6,6 +6,8 @@
 //! A drain ends when nothing is queued, retrying, throttled or running any more; what is scheduled or blocked stays
 //! as it is. The queue then pauses itself, and goes on refusing submissions until it is resumed.
 
+use std::sync::Weak;
+
 use super::*;
 use crate::{
     domain::{QueueChange, QueueConfig},
@@ -54,6 +56,8 @@ pub(super) struct Control {
     pub(super) draining: bool,
     pub(super) config: QueueConfig,
     in_journal: Option<QueueOrder>,
+    /// Purges under way: nothing is granted while one lives, so that what it found waiting goes on to wait.
+    purges: Vec<Weak<()>>,
     waiting: VecDeque<(QueueOrder, Requester, Option<u64>)>,
 }
 
@@ -157,6 +161,15 @@ impl QueueCore {
     pub(super) fn is_stopped(&self) -> bool {
         self.control.paused
             || matches!(self.control.in_journal, Some(QueueOrder::Pause | QueueOrder::Drained))
+            || self.control.purges.iter().any(|purge| purge.strong_count() > 0)
+    }
+
+    /// Grants nothing as long as `purge` lives. Returns whether what was under way is over: until then, ask again.
+    pub fn hold(&mut self, purge: Weak<()>, out: &mut Vec<Effect>) -> bool {
+        self.control.purges.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&purge));
+        self.control.purges.push(purge);
+        self.return_credits(out);
+        self.grants_in_journal == 0
     }
 
     /// How many more leases the queue may have.
