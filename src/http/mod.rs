@@ -28,6 +28,8 @@ pub mod overview;
 pub mod probes;
 /// The one shape of an error.
 pub mod problem;
+/// Queues.
+pub mod queues;
 /// Every route.
 pub mod router;
 /// Connections.

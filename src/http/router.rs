@@ -13,6 +13,7 @@ use super::{
     docs::{self, Document},
     edge, jobs, openapi, overview, probes,
     problem::ApiError,
+    queues,
     state::HttpState,
     stream, supervision, tickets,
 };
@@ -47,9 +48,16 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::graph))
         .routes(routes!(jobs::inspection))
         .routes(routes!(jobs::wait))
+        .routes(routes!(jobs::explain))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
         .routes(routes!(demo::thumbnail))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::get, queues::configure))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::drain))
+        .routes(routes!(queues::purge))
         .routes(routes!(overview::overview))
         .routes(routes!(overview::dashboard))
         .routes(routes!(supervision::tree))

@@ -51,7 +51,7 @@ pub(crate) async fn settings_are_kept_and_what_is_not_named_stays(kit: Kit) {
     assert_eq!(third.config.as_deref(), Some(r#"{"concurrency":2}"#));
     assert_eq!(row(&kit).await, third, "and so it is read");
     let all = kit.store.all_queues().await.expect("reads");
-    assert!(all.iter().any(|row| *row == third), "also with all");
+    assert!(all.contains(&third), "also with all");
 }
 
 /// An owner that was replaced changes nothing.

@@ -81,6 +81,8 @@ pub enum OpKey {
     Park(String, Vec<JobId>),
     /// A gate was to be opened for some.
     Unpark(String),
+    /// The queue's settings were to be changed: who waits, and what it is called.
+    Settings(Option<u64>, &'static str),
 }
 
 impl OpKey {
@@ -93,6 +95,7 @@ impl OpKey {
             Self::End(_) => "end",
             Self::Interfere(_) => "interfere",
             Self::Log(_) => "log",
+            Self::Settings(..) => "settings",
             Self::Park(..) => "park",
             Self::Unpark(_) => "unpark",
         }

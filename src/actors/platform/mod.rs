@@ -5,6 +5,13 @@ mod births;
 pub mod bulk;
 /// Changes of one job.
 mod change;
+mod explain;
+mod purge;
+mod queues;
+
+pub use explain::{Explanation, Reason, Waits};
+pub use purge::{PurgeProgress, Purged};
+pub use queues::{JobCounts, Percentiles, QueueLatency, QueueThroughput, QueueView};
 
 use std::{sync::Arc, time::Duration};
 

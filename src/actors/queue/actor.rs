@@ -171,6 +171,7 @@ impl Actor for QueueActor {
                     state.revive_lease_actors();
                     state.recount();
                     state.publish();
+                    state.publish_condition();
                 }
                 while state.tasks.try_join_next().is_some() {}
                 // Re-armed last: a slow handler must not pile up ticks in the mailbox.
@@ -219,6 +220,7 @@ impl QueueState {
     pub(super) fn step(&mut self, step: impl FnOnce(&mut QueueCore, Now, &mut Vec<Effect>)) {
         let now = self.now();
         let mut effects = Vec::new();
+        self.core.at(now);
         step(&mut self.core, now, &mut effects);
         self.carry_out(effects);
     }
@@ -265,6 +267,7 @@ impl QueueState {
             self.step(|core, _now, out| core.session_up(id, facts.info(), out));
         }
         self.stop_strays();
+        self.publish_condition();
         // What waited at the doors meanwhile; the bell was answered, and not rung since.
         self.answer_doors();
     }
@@ -319,5 +322,11 @@ impl QueueState {
             self.is_loaded && self.core.is_granting_at_all(),
         );
         self.args.hub.tell(std::mem::take(&mut self.told));
+    }
+
+    /// What need not be newer than a tick.
+    pub(super) fn publish_condition(&self) {
+        let ttl_ms = self.core.leases().shortest_ttl_ms();
+        self.args.handle.view().publish_condition(self.core.condition(), ttl_ms);
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     actors::{
         console::StreamEvent,
-        journal::{Applied, OpKey, QueueTicket, Reply},
+        journal::{Applied, OpKey, Outcome, QueueTicket, Reply},
         lease::LeaseMessage,
         platform::AskError,
         worker::messages::SessionOp,
@@ -20,7 +20,7 @@ use crate::{
     domain::{EventKind, JobId, NewJob, Timestamp},
     store::{
         Op, OpResult,
-        ops::{EndOp, GrantOp, LogOp, SubmitOp, Submitted},
+        ops::{EndOp, GrantOp, LogOp, SettingsOp, SubmitOp, Submitted},
     },
 };
 
@@ -136,7 +136,7 @@ impl QueueState {
         let owner = self.args.config.owner;
         let (op, key) = match write {
             Write::Grant { job, floor, session, worker } => {
-                let ttl_ms = i64::try_from(self.args.config.lease_ttl_ms).unwrap_or(i64::MAX);
+                let ttl_ms = i64::try_from(self.core.lease_ttl_ms()).unwrap_or(i64::MAX);
                 let boot = self.args.boot;
                 let op = GrantOp { owner, job, fence_floor: floor, worker, session, boot, ttl_ms };
                 (Op::Grant(op), OpKey::Grant(job))
@@ -153,6 +153,13 @@ impl QueueState {
             Write::Unpark(op) => {
                 let key = OpKey::Unpark(op.gate.clone());
                 (Op::Unpark(op), key)
+            }
+            Write::Settings { paused, draining, config, action, by } => {
+                let queue = self.args.handle.name().to_string();
+                let op = SettingsOp { owner, queue, paused, draining, config, action, by };
+                // Whoever asked is answered when it is in force here.
+                self.journal(self.lane, Op::Settings(op), OpKey::Settings(tag, action), None);
+                return;
             }
         };
         let reply = tag.and_then(|tag| self.replies.remove(&tag));
@@ -172,6 +179,42 @@ impl QueueState {
                 let tag = Some(self.tag(Reply::Caller(reply)));
                 self.step(|core, _now, out| core.interfere(job, what, tag, out));
             }
+            QueueRequest::Order { order, by, reply } => {
+                if self.core.has_too_many_orders() {
+                    Reply::Caller(reply)
+                        .send(Err(AskError::Overloaded { retry_after: Duration::from_secs(1) }));
+                    return;
+                }
+                let tag = Some(self.tag(Reply::Caller(reply)));
+                self.step(|core, _now, out| core.order(order, by, tag, out));
+            }
+            QueueRequest::Hold { purge, reply } => {
+                let mut is_quiet = false;
+                self.step(|core, _now, out| is_quiet = core.hold(purge, out));
+                // Gone, its life has ended too.
+                let _gone = reply.send(is_quiet);
+            }
+            QueueRequest::Position { job, priority, run_at, reply } => {
+                // The asker may have gone.
+                let _gone = reply.send(self.core.position(job, priority, run_at));
+            }
+        }
+    }
+
+    /// A change of the settings was written, or not: in force first, then whoever asked is told.
+    fn configured(&mut self, tag: Option<u64>, action: &'static str, outcome: Outcome) {
+        match &outcome {
+            Ok(OpResult::Configured(row)) => {
+                self.step(|core, _now, out| core.configured(row, out));
+                let mut event = StreamEvent::new(action, self.args.clock.now());
+                event.queue = Some(self.args.handle.name().to_string());
+                self.told.push(event);
+            }
+            _ => self.step(|core, _now, out| core.order_failed(out)),
+        }
+        self.publish_condition();
+        if let Some(reply) = tag.and_then(|tag| self.replies.remove(&tag)) {
+            reply.send(outcome);
         }
     }
 
@@ -179,6 +222,17 @@ impl QueueState {
         if self.submits_in_journal >= super::handle::SUBMITS_IN_JOURNAL_MAX {
             crate::metrics::refused("queue");
             reply.send(Err(AskError::Overloaded { retry_after: Duration::from_secs(1) }));
+            return;
+        }
+        if let Some(refusal) = self.core.refusal(self.submits_in_journal) {
+            if self.core.is_draining() && job.idempotency.is_some() {
+                // It may be a repeat, which is answered all the same: the store tells, and refuses it otherwise.
+                let op = Op::Submit(SubmitOp { owner: None, jobs: vec![job] });
+                self.args.journal.write(self.lane, op, Some(reply), None);
+                return;
+            }
+            crate::metrics::refused("queue");
+            reply.send(Ok(OpResult::SubmitRefused(refusal)));
             return;
         }
         self.submits_in_journal += 1;
@@ -317,10 +371,11 @@ impl QueueState {
                 self.step(|core, now, out| core.unparked(&gate, entries, now, out));
             }
             (OpKey::Unpark(gate), _) => self.step(|core, _now, _out| core.unpark_failed(&gate)),
+            (OpKey::Settings(tag, action), outcome) => self.configured(tag, action, outcome),
         }
     }
 
-    fn submitted(&mut self, outcome: crate::actors::journal::Outcome) {
+    fn submitted(&mut self, outcome: Outcome) {
         self.submits_in_journal = self.submits_in_journal.saturating_sub(1);
         let Ok(OpResult::Submitted(made)) = outcome else { return };
         let view = self.args.handle.clone();
@@ -339,7 +394,7 @@ impl QueueState {
         });
     }
 
-    fn ended(&mut self, job: JobId, tag: Option<u64>, outcome: crate::actors::journal::Outcome) {
+    fn ended(&mut self, job: JobId, tag: Option<u64>, outcome: Outcome) {
         match outcome {
             Ok(OpResult::Ended(ended)) => {
                 if let Some(lease) = self.core.leases().get(job) {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     actor::LeaseActors,
+    core::Condition,
     messages::{QueueOp, QueueRequest},
     stats::Stats,
 };
@@ -46,6 +47,9 @@ pub struct QueueView {
     grants: AtomicBool,
     /// Written by the queue's actor, for the length of a few instructions.
     stats: Mutex<Stats>,
+    condition: Mutex<Condition>,
+    /// 0 when nothing runs.
+    shortest_ttl_ms: AtomicU64,
 }
 
 impl QueueView {
@@ -78,6 +82,24 @@ impl QueueView {
         for (shown, count) in self.counts.iter().zip(counts) {
             shown.store(*count, Ordering::Relaxed);
         }
+    }
+
+    /// The queue as operators see it: a tick old at most, and never older than an answered change.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The shortest time that a lease of the queue lasts without a renewal; whoever renews does so in time for it.
+    #[must_use]
+    pub fn shortest_ttl(&self) -> Option<Duration> {
+        let ttl_ms = self.shortest_ttl_ms.load(Ordering::Relaxed);
+        (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms))
+    }
+
+    pub(super) fn publish_condition(&self, condition: Condition, shortest_ttl_ms: Option<u64>) {
+        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+        self.shortest_ttl_ms.store(shortest_ttl_ms.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// What it did within the last hour, from the slot `since` on; 0 for all of it.
@@ -294,6 +316,19 @@ impl QueueHandle {
             // The queue dropped its memory with the request in it: it may have been written.
             Ok(Err(_)) | Err(_) => Err(AskError::TimedOut),
         }
+    }
+}
+
+impl QueueHandle {
+    /// Asks for something that only memory knows; `None` when the queue does not answer within `deadline`.
+    pub async fn look<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> QueueRequest,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.requests.try_send(request(reply)).ok()?;
+        tokio::time::timeout(deadline, answer).await.ok()?.ok()
     }
 }
 

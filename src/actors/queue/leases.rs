@@ -129,6 +129,21 @@ impl LeaseTable {
         self.leases.remove(&job)
     }
 
+    /// Has every lease last at least `ttl_ms` from its last renewal.
+    pub fn prolong(&mut self, ttl_ms: u64) {
+        for lease in self.leases.values_mut().filter(|lease| lease.ttl_ms < ttl_ms) {
+            lease.ttl_ms = ttl_ms;
+            let until = lease.renewed_ms.saturating_add(ttl_ms).min(lease.end_by_ms());
+            lease.expires_ms = lease.expires_ms.max(until);
+        }
+    }
+
+    /// The shortest time that a lease lasts without a renewal.
+    #[must_use]
+    pub fn shortest_ttl_ms(&self) -> Option<u64> {
+        self.leases.values().map(|lease| lease.ttl_ms).min()
+    }
+
     /// Renews the lease of `job` with this fence for one more TTL from `now_ms`, but not past the end that a
     /// cancel or its time-out sets; `false` if it is gone.
     pub fn renew(&mut self, job: JobId, fence: Fence, now_ms: u64) -> bool {

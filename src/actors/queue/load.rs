@@ -6,7 +6,10 @@ use super::core::{Loaded, known_to};
 use crate::{
     actors::journal::JournalHandle,
     domain::{Clock, JobState, ShardId, Timestamp},
-    store::{Store, StoreError, read::ReadyRow},
+    store::{
+        Store, StoreError,
+        read::{QueueRow, ReadyRow},
+    },
 };
 
 /// How long a barrier may take before the load is tried again.
@@ -50,22 +53,25 @@ impl Source {
     async fn read(&self) -> Result<Loaded, StoreError> {
         crate::crash_point::pass("queue", "load")
             .map_err(|told| StoreError::Unavailable(told.to_string()))?;
-        let (paused, counts) = self.counts().await?;
+        let (row, counts) = self.counts().await?;
         Ok(Loaded {
-            paused,
+            paused: row.paused,
+            draining: row.draining,
+            config: row.config,
+            oldest_parked: self.store.oldest_gated(self.shard, &self.queue).await?,
             counts,
             leases: self.store.leases(self.shard, &self.queue).await?,
             gates: self.store.gates(self.shard, &self.queue).await?,
         })
     }
 
-    /// Whether the queue is paused, and its counts as they are shown.
-    pub(super) async fn counts(&self) -> Result<(bool, [i64; 9]), StoreError> {
+    /// The queue's row, and its counts as they are shown.
+    pub(super) async fn counts(&self) -> Result<(QueueRow, [i64; 9]), StoreError> {
         self.counts_at(self.clock.now()).await
     }
 
     /// The same, as they are shown at `now`.
-    pub(super) async fn counts_at(&self, now: Timestamp) -> Result<(bool, [i64; 9]), StoreError> {
+    pub(super) async fn counts_at(&self, now: Timestamp) -> Result<(QueueRow, [i64; 9]), StoreError> {
         let rows = self.store.queues(self.shard).await?;
         let row = rows.into_iter().find(|row| row.name == *self.queue).unwrap_or_default();
         let due = self.store.due_counts(self.shard, &self.queue, now).await?;
@@ -78,7 +84,7 @@ impl Source {
                 counts[queued] += due;
             }
         }
-        Ok((row.paused, counts))
+        Ok((row, counts))
     }
 
     /// Reads the near future; cut off where a priority's limit was reached.

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::core::{Interference, Report, Said};
+use super::core::{Interference, QueueOrder, Report, Said};
 use crate::{
     actors::{
         journal::{Outcome, Reply},
@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{Fence, JobId, NewJob, SessionId, Timestamp},
     store::{
-        ops::LiveEntry,
+        ops::{LiveEntry, Requester},
         read::{ReadyKey, ReadyRow},
     },
 };
@@ -34,6 +34,33 @@ pub enum QueueRequest {
         what: Interference,
         /// Who waits.
         reply: oneshot::Sender<Outcome>,
+    },
+    /// Change the queue's settings.
+    Order {
+        /// What.
+        order: QueueOrder,
+        /// Who asks.
+        by: Requester,
+        /// Who waits: answered when the queue has heard that it is written.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Grant nothing as long as a purge lives.
+    Hold {
+        /// Its life.
+        purge: std::sync::Weak<()>,
+        /// Who waits: whether what was under way is over.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Where a ready job stands in line.
+    Position {
+        /// The job.
+        job: JobId,
+        /// Its priority.
+        priority: i16,
+        /// Since when it is ready.
+        run_at: Timestamp,
+        /// Who waits: 1 is the next; nothing when it is not known.
+        reply: oneshot::Sender<Option<usize>>,
     },
 }
 

@@ -107,7 +107,7 @@ impl QueueState {
                     tracing::warn!(queue.name = %self.args.handle.name(), wrong, "counts in memory were wrong");
                     crate::metrics::counters_healed("memory", wrong as u64);
                 }
-                self.core.set_counts(counts);
+                self.step(|core, _now, out| core.counted(counts, out));
                 self.recount.since = None;
                 self.recount.is_asked = false;
             }

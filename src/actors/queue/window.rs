@@ -110,6 +110,18 @@ impl Window {
         self.entries.remove(&key).is_some()
     }
 
+    /// An entry.
+    #[must_use]
+    pub fn get(&self, key: ReadyKey) -> Option<&Arc<str>> {
+        self.entries.get(&key)
+    }
+
+    /// Whether all there is is in memory.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// The first entry.
     #[must_use]
     pub fn first(&self) -> Option<(ReadyKey, &Arc<str>)> {

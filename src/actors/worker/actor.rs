@@ -385,11 +385,17 @@ impl WorkerState {
         for (job, report) in overdue {
             self.report(job, report);
         }
-        if self.renewed.elapsed() >= self.args.heartbeat {
+        if self.renewed.elapsed() >= self.heartbeat() {
             self.renewed = Instant::now();
             self.renew();
         }
         self.lend();
+    }
+
+    /// How often leases are renewed: thrice within the shortest of them, whatever their queues' settings say.
+    fn heartbeat(&self) -> Duration {
+        let ttls = self.running.values().filter_map(|running| running.queue.view().shortest_ttl());
+        ttls.min().map_or(self.args.heartbeat, |ttl| self.args.heartbeat.min(ttl / 3))
     }
 
     /// Renews every lease: this process lives, and so do its handlers.

@@ -95,5 +95,5 @@ async fn accepted(
     id: JobId,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     let job = state.read(state.platform.store().job(id)).await?.ok_or_else(ApiError::no_such_job)?;
-    Ok((StatusCode::ACCEPTED, Json(view::shown(principal, job))))
+    Ok((StatusCode::ACCEPTED, Json(view::live(state, principal, job))))
 }

@@ -79,7 +79,12 @@ pub async fn list(
     if filter.text.is_some() {
         headers.insert(X_SEARCH_SCOPE, HeaderValue::from_static("all jobs; id, type, last error"));
     }
-    let jobs = jobs.into_iter().map(|job| view::shown(principal, job)).collect();
+    let mut waits = state.platform.waits();
+    let jobs = jobs.into_iter().map(|mut job| {
+        job.waiting_for = waits.of(&job);
+        view::shown(principal, job)
+    });
+    let jobs = jobs.collect();
     Ok((headers, Json(jobs)))
 }
 

@@ -3,6 +3,7 @@
 mod batch;
 mod control;
 mod cursor;
+mod explain;
 mod list;
 mod read;
 mod submit;
@@ -13,6 +14,8 @@ pub(in crate::http) use batch::__path_batch;
 pub use batch::{BatchLine, BatchLineJob, BatchRequest, batch};
 pub(in crate::http) use control::{__path_cancel, __path_retry};
 pub use control::{CancelRequest, cancel, retry};
+pub(in crate::http) use explain::__path_explain;
+pub use explain::explain;
 pub(in crate::http) use list::__path_list;
 pub use list::list;
 pub(in crate::http) use read::{__path_attempts, __path_events, __path_get, __path_graph, __path_inspection};

@@ -51,7 +51,7 @@ pub async fn get(
     JobPath(id): JobPath,
 ) -> Result<Json<JobView>, ApiError> {
     let job = state.read(state.platform.store().job(id)).await?.ok_or_else(ApiError::no_such_job)?;
-    Ok(Json(view::shown(principal, job)))
+    Ok(Json(view::live(&state, principal, job)))
 }
 
 /// Shows a job's timeline
@@ -141,7 +141,7 @@ pub async fn inspection(
 ) -> Result<Json<InspectionView>, ApiError> {
     let found = state.read(state.platform.store().inspect(id)).await?.ok_or_else(ApiError::no_such_job)?;
     Ok(Json(InspectionView {
-        job: view::shown(principal, found.job),
+        job: view::live(&state, principal, found.job),
         attempts: found.attempts,
         events: found.events,
         graph: found.graph,

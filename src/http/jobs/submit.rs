@@ -61,6 +61,8 @@ pub struct SubmitResponse {
         (status = 202, description = "Made, and durable", body = SubmitResponse),
         (status = 200, description = "A repeat of its key: the first job", body = SubmitResponse),
         (status = 409, description = "The key names a job with another type, queue or payload", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`queue_full`: as many jobs wait in the queue as its `maxDepth` allows", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`queue_draining`, overloaded or not ready: come back after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn submit(
@@ -76,7 +78,7 @@ pub async fn submit(
     let asked = job.clone();
     match state.change(async move { platform.submit(asked).await }).await? {
         Ok(Submitted::Made { entry, created_at, blocked_reason }) => {
-            let job = view::made(job, &entry, created_at, blocked_reason);
+            let job = view::live(&state, principal, view::made(job, &entry, created_at, blocked_reason));
             let body = SubmitResponse { job, duplicate_suppressed: false, idempotency: None };
             Ok((StatusCode::ACCEPTED, Json(body)))
         }
@@ -138,7 +140,7 @@ async fn repeat(state: &HttpState, principal: Principal, first: JobId) -> Result
         ApiError::conflict("key_in_flight", "the first job of this key has just been removed").with_job(first)
     })?;
     Ok(SubmitResponse {
-        job: view::shown(principal, found.job),
+        job: view::live(state, principal, found.job),
         duplicate_suppressed: true,
         idempotency: found.idempotency,
     })

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{JobView, NewJob, ShardId, Timestamp},
-    http::access::Principal,
+    http::{access::Principal, state::HttpState},
     store::{
         assemble::{JobParts, JobRow, LiveRow},
         ops::LiveEntry,
@@ -15,6 +15,12 @@ pub(super) fn shown(principal: Principal, mut job: JobView) -> JobView {
         job.lease_token = None;
     }
     job
+}
+
+/// The same, with what it waits for as its queue's memory has it.
+pub(super) fn live(state: &HttpState, principal: Principal, mut job: JobView) -> JobView {
+    job.waiting_for = state.platform.waits().of(&job);
+    shown(principal, job)
 }
 
 /// A job as it was just made, without reading it back: put together by the same code as a read.

@@ -57,7 +57,7 @@ pub async fn wait(
         let ended = job.state.is_terminal();
         if ended || Instant::now() >= deadline || state.stopping().is_cancelled() {
             let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
-            return Ok((status, Json(view::shown(principal, job))));
+            return Ok((status, Json(view::live(&state, principal, job))));
         }
         let until = deadline.min(Instant::now() + sweep);
         sweep = (sweep * 2).min(SWEEP_MAX);

@@ -13,25 +13,75 @@ impl QueueCore {
     /// Gives leases while there are credits and ready jobs, strictly by priority, first in first out
     /// within one; parks jobs whose type no worker handles; announces what is left.
     pub(super) fn dispatch(&mut self, out: &mut Vec<Effect>) {
-        if self.paused || !self.granting || self.sessions.is_empty() {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let mut room = self.room();
+        if self.is_stopped() || !self.granting || room == 0 {
+            // Lent before it was known: other queues may need them.
+            self.return_credits(out);
             return;
         }
         let mut credits: usize = self.sessions.values().map(|session| session.credits).sum();
-        for priority in (0..10_i16).rev() {
-            while self.in_journal() < IN_JOURNAL_MAX {
-                match self.pick(priority, credits > 0) {
-                    Pick::Grant(key, session) => {
-                        self.grant(key, priority, session, out);
-                        credits -= 1;
+        if self.control.config.aging_seconds.is_some() {
+            self.dispatch_by_rank(&mut credits, &mut room, out);
+        } else {
+            for priority in (0..10_i16).rev() {
+                while room > 0 && self.in_journal() < IN_JOURNAL_MAX {
+                    match self.pick(priority, credits > 0) {
+                        Pick::Grant(key, session) => {
+                            self.grant(key, priority, session, out);
+                            credits -= 1;
+                            room -= 1;
+                        }
+                        Pick::Park(key) => self.park(key, priority, out),
+                        Pick::Busy => break,
                     }
-                    Pick::Park(key) => self.park(key, priority, out),
-                    Pick::Busy => break,
                 }
             }
         }
         self.flush_parking(out);
         self.refill(out);
-        self.announce(out);
+        if room > 0 {
+            self.announce(out);
+        } else {
+            self.return_credits(out);
+        }
+    }
+
+    /// Gives leases in the order of ranks: waiting has lifted priorities, so the heads of all windows compete.
+    fn dispatch_by_rank(&mut self, credits: &mut usize, room: &mut usize, out: &mut Vec<Effect>) {
+        let mut picks: [Option<Pick>; 10] = [const { None }; 10];
+        while *room > 0 && self.in_journal() < IN_JOURNAL_MAX {
+            let mut best: Option<((i16, ReadyKey), i16, SessionId)> = None;
+            let mut parked = None;
+            for (priority, known) in (0..10_i16).zip(&mut picks) {
+                match known.get_or_insert_with(|| self.pick(priority, *credits > 0)) {
+                    Pick::Grant(key, session) => {
+                        let rank = self.rank(priority, *key);
+                        if best.is_none_or(|(first, ..)| rank < first) {
+                            best = Some((rank, priority, *session));
+                        }
+                    }
+                    Pick::Park(key) => parked = Some((*key, priority)),
+                    Pick::Busy => {}
+                }
+            }
+            if let Some((key, priority)) = parked {
+                self.park(key, priority, out);
+                picks[usize::try_from(priority).unwrap_or(0)] = None;
+                continue;
+            }
+            let Some(((_, key), priority, session)) = best else { break };
+            self.grant(key, priority, session, out);
+            *credits -= 1;
+            *room -= 1;
+            picks[usize::try_from(priority).unwrap_or(0)] = None;
+            if self.sessions.get(&session).is_none_or(|session| session.credits == 0) {
+                // Others may have been meant for the same one.
+                picks = [const { None }; 10];
+            }
+        }
     }
 
     /// As a dispatch, after several jobs were taken in.
@@ -75,6 +125,7 @@ impl QueueCore {
         self.note_left(key.job);
         self.grant_counter = self.grant_counter.wrapping_add(1);
         let floor = Fence::floor(self.config.owner.epoch, self.grant_counter);
+        self.grants_in_journal += 1;
         self.in_journal.insert(key.job, InJournal::Grant { session: id, key, priority, kind });
         out.push(Effect::Write(Write::Grant { job: key.job, floor, session: id, worker }, None));
     }
@@ -83,6 +134,7 @@ impl QueueCore {
     pub fn granted(&mut self, granted: Box<Granted>, now: Now, out: &mut Vec<Effect>) {
         let job = granted.job;
         let Some(InJournal::Grant { session, .. }) = self.in_journal.remove(&job) else { return };
+        self.grants_in_journal -= 1;
         // Whether it was seen to become due, or was read as due, decides how it was counted.
         self.is_count_doubtful |= granted.from.is_deferred();
         let Some(worker) = self.sessions.get(&session).map(|session| session.info.worker.clone()) else {
@@ -113,8 +165,8 @@ impl QueueCore {
             retry: granted.retry,
             granted_at: granted.granted_at,
             run_at: granted.run_at,
-            ttl_ms: self.config.lease_ttl_ms,
-            expires_ms: now.mono_ms.saturating_add(self.config.lease_ttl_ms),
+            ttl_ms: self.lease_ttl_ms(),
+            expires_ms: now.mono_ms.saturating_add(self.lease_ttl_ms()),
             renewed_ms: now.mono_ms,
             cancel_requested: false,
             cancel_by_ms: None,
@@ -131,6 +183,7 @@ impl QueueCore {
     /// The job was not ready as believed: memory is wrong somewhere, and is read anew.
     pub fn not_ready(&mut self, job: JobId, out: &mut Vec<Effect>) {
         if let Some(InJournal::Grant { session, .. }) = self.in_journal.remove(&job) {
+            self.grants_in_journal -= 1;
             self.refund(session);
             out.push(Effect::Reload("a grant found its job not ready"));
         }
@@ -140,6 +193,7 @@ impl QueueCore {
     pub fn grant_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
         match self.in_journal.remove(&job) {
             Some(InJournal::Grant { session, key, priority, kind }) => {
+                self.grants_in_journal -= 1;
                 self.refund(session);
                 self.window(priority).insert(key, kind);
             }
@@ -200,7 +254,8 @@ impl QueueCore {
 
     /// Gives back what no ready job needs: other queues may.
     pub(super) fn return_credits(&mut self, out: &mut Vec<Effect>) {
-        if !self.paused && self.granting && self.windows.iter().any(|window| !window.is_empty()) {
+        let may_grant = !self.is_stopped() && self.granting && self.room() > 0;
+        if may_grant && self.windows.iter().any(|window| !window.is_empty()) {
             return;
         }
         for (id, session) in &mut self.sessions {
@@ -213,6 +268,7 @@ impl QueueCore {
     fn park(&mut self, key: ReadyKey, priority: i16, out: &mut Vec<Effect>) {
         let Some(kind) = self.window(priority).take(key) else { return };
         self.note_left(key.job);
+        self.oldest_parked = Some(self.oldest_parked.map_or(key.run_at, |oldest| oldest.min(key.run_at)));
         let parked = self.parking.entry(kind.clone()).or_default();
         parked.push((key, priority));
         if parked.len() >= PARK_MAX {
@@ -292,6 +348,9 @@ impl QueueCore {
         if is_last {
             self.gates.remove(gate);
             self.opening.remove(gate);
+            if self.gates.is_empty() {
+                self.oldest_parked = None;
+            }
         } else {
             self.unpark(gate.to_owned(), out);
         }

@@ -139,6 +139,19 @@ pub enum Write {
     Park(ParkOp),
     /// Release jobs from a gate.
     Unpark(UnparkOp),
+    /// Change the queue's settings; what is `None` stays. Its caller is answered when the queue has heard.
+    Settings {
+        /// Whether dispatch is stopped.
+        paused: Option<bool>,
+        /// Whether submissions are refused.
+        draining: Option<bool>,
+        /// Settings as JSON.
+        config: Option<String>,
+        /// What it is called.
+        action: &'static str,
+        /// Who asks.
+        by: Requester,
+    },
 }
 
 /// What is to be done, in this order.

@@ -70,7 +70,7 @@ impl QueueCore {
                 if !retryable || lease.attempt >= lease.max_attempts {
                     return EndKind::Failed { error };
                 }
-                let policy = lease.retry.unwrap_or(self.config.retry);
+                let policy = lease.retry.unwrap_or(self.retry_policy());
                 let attempt = u32::try_from(lease.attempt).unwrap_or(1);
                 let backoff = policy.delay(attempt, random).as_millis();
                 let backoff = i64::try_from(backoff).unwrap_or(i64::MAX);
@@ -206,6 +206,10 @@ impl QueueCore {
             out.push(Effect::Wake(ended.wakes));
         }
         self.next_waiting(job, out);
+        if self.control.config.concurrency.is_some() {
+            // Sessions have their credits back while a queue is full: they are asked again.
+            self.dispatch(out);
+        }
     }
 
     /// There was no such lease in the store.

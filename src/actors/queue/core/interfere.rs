@@ -18,7 +18,9 @@ impl QueueCore {
         self.in_journal.remove(&job);
         match done {
             Canceled::Done { from, wakes } => {
-                let from = self.forget_place(job).unwrap_or(*from);
+                // A blocked job has no place, and a purge may cancel a hundred thousand of them.
+                let is_placed = *from != JobState::Blocked;
+                let from = is_placed.then(|| self.forget_place(job)).flatten().unwrap_or(*from);
                 self.count(from, -1);
                 self.count(JobState::Canceled, 1);
                 self.tell(job, JobState::Canceled, None, out);

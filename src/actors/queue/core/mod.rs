@@ -113,6 +113,12 @@ enum Waiting {
 pub struct Loaded {
     /// Whether dispatch is stopped.
     pub paused: bool,
+    /// Whether submissions are refused.
+    pub draining: bool,
+    /// Settings as stored JSON.
+    pub config: Option<String>,
+    /// Since when the first of the jobs behind gates is ready.
+    pub oldest_parked: Option<Timestamp>,
     /// Counts by state code, deferred jobs that are due counted as queued.
     pub counts: [i64; 9],
     /// The leases found.
@@ -166,13 +172,19 @@ pub struct QueueCore {
     gates: BTreeMap<String, i64>,
     opening: HashSet<String>,
     parking: HashMap<Arc<str>, Vec<(ReadyKey, i16)>>,
+    /// Since when the first of the jobs behind gates is ready; no later, if that one has left.
+    oldest_parked: Option<Timestamp>,
     is_count_doubtful: bool,
-    paused: bool,
+    control: Control,
     granting: bool,
+    grants_in_journal: usize,
     grant_counter: u32,
+    /// The store's clock, as it was told last.
+    now: Timestamp,
     random: u64,
 }
 
+mod control;
 mod dispatch;
 mod effect;
 mod ending;
@@ -184,6 +196,8 @@ mod said;
 
 pub use near::{DEFER_HORIZON_MS, DEFER_LOAD_MAX, DEFERRED_MAX, known_to};
 
+use control::Control;
+pub use control::{CHANGES_WAITING_MAX, Condition, QueueOrder};
 pub use effect::{Effect, Happened, Interference, Report, Said, Write};
 
 impl QueueCore {
@@ -210,10 +224,13 @@ impl QueueCore {
             gates: BTreeMap::new(),
             opening: HashSet::new(),
             parking: HashMap::new(),
+            oldest_parked: None,
             is_count_doubtful: false,
-            paused: false,
+            control: Control::default(),
             granting: true,
+            grants_in_journal: 0,
             grant_counter: 0,
+            now: Timestamp(0),
             random: seed | 1,
         }
     }
@@ -227,11 +244,13 @@ impl QueueCore {
         now: Now,
         out: &mut Vec<Effect>,
     ) {
-        self.paused = loaded.paused;
+        self.control = Control::loaded(loaded.paused, loaded.draining, loaded.config.as_deref());
+        self.oldest_parked = loaded.oldest_parked;
         self.counts = loaded.counts;
         self.gates = loaded.gates.into_iter().collect();
         for row in loaded.leases {
-            let ttl_ms = u64::try_from(row.ttl_ms).unwrap_or(self.config.lease_ttl_ms);
+            // Settings may have prolonged it since it was given.
+            let ttl_ms = u64::try_from(row.ttl_ms).unwrap_or(0).max(self.lease_ttl_ms());
             let (job, fence, session, holder) = (row.job, row.fence, row.session, holder(&row));
             let lease = Lease {
                 fence,
@@ -274,11 +293,6 @@ impl QueueCore {
     /// many wait for their time and how many are due is read anew when nothing is under way.
     pub fn take_count_doubt(&mut self) -> bool {
         std::mem::take(&mut self.is_count_doubtful)
-    }
-
-    /// Sets the counts to what was read while nothing was under way.
-    pub fn set_counts(&mut self, counts: [i64; 9]) {
-        self.counts = counts;
     }
 
     /// The active jobs.
@@ -332,6 +346,12 @@ impl QueueCore {
         }
         self.dispatch(out);
         self.return_credits(out);
+        self.look_for_the_end_of_a_drain();
+    }
+
+    /// Tells the time, for what no tick has to do with.
+    pub fn at(&mut self, now: Now) {
+        self.now = now.store;
     }
 
     /// The time has come to `now`, for what becomes ready by it alone.

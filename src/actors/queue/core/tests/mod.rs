@@ -11,6 +11,7 @@ use super::*;
 use crate::{domain::Epoch, store::ops::JobPatch};
 
 mod changes;
+mod control;
 mod forced;
 mod rig;
 
@@ -91,6 +92,11 @@ enum Step {
     Log {
         nth: usize,
     },
+    /// Pause, resume, drain, or set concurrency and aging.
+    Order {
+        what: u8,
+        value: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -127,6 +133,7 @@ impl ReferenceStateMachine for Random {
             1 => any::<usize>().prop_map(|nth| Step::LeaseActorDies { nth }),
             2 => Just(Step::Renew),
             2 => any::<usize>().prop_map(|nth| Step::Log { nth }),
+            1 => (0..6_u8, 1..4_u32).prop_map(|(what, value)| Step::Order { what, value }),
         ]
         .boxed()
     }
@@ -246,6 +253,7 @@ impl StateMachineTest for CoreTest {
                 let Some((job, fence)) = rig.nth_started(nth) else { return rig };
                 rig.step(|core, _, out| core.actor_down(job, fence, "killed", out));
             }
+            Step::Order { what, value } => rig.order(control::order(what, value)),
         }
         rig
     }
@@ -253,6 +261,7 @@ impl StateMachineTest for CoreTest {
     fn check_invariants(rig: &Rig, limits: &Limits) {
         assert!(rig.core.deferred.len() <= limits.deferred, "the near future is bounded");
         let leased = rig.live.values().filter(|live| live.lease.is_some()).count();
+        assert_eq!(rig.core.grants_in_journal, rig.grants_under_way(), "grants under way are counted");
         assert!(rig.core.leases.len() >= leased.saturating_sub(rig.writes.len()));
         for (_, lease) in rig.core.leases.iter() {
             assert!(lease.expires_ms <= lease.end_by_ms(), "renewed past its end: {lease:?}");
@@ -265,7 +274,7 @@ impl StateMachineTest for CoreTest {
             let job = match write {
                 Write::Grant { job, .. } | Write::End { job, .. } | Write::Interfere { job, .. } => *job,
                 Write::Log(said) => said.job,
-                Write::Park(_) | Write::Unpark(_) => continue,
+                Write::Park(_) | Write::Unpark(_) | Write::Settings { .. } => continue,
             };
             assert!(jobs.insert(job), "{job} has two ops in the journal");
         }

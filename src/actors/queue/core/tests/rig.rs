@@ -1,7 +1,7 @@
 //! The model of the store, and the core that runs against it.
 
 use super::*;
-use crate::store::ops::Requester;
+use crate::store::{ops::Requester, read::QueueRow};
 
 #[derive(Debug, Clone)]
 pub(super) struct Live {
@@ -46,6 +46,11 @@ pub(super) struct Rig {
     pub(super) moved: BTreeMap<JobId, Live>,
     pub(super) forgotten: usize,
     pub(super) reloads: usize,
+    /// The queue's row.
+    pub(super) row: QueueRow,
+    /// What sessions lent and have not got back, nor seen used.
+    pub(super) returned: usize,
+    pub(super) granted: Vec<JobId>,
 }
 
 pub(super) fn somebody() -> Requester {
@@ -85,6 +90,9 @@ impl Rig {
             moved: BTreeMap::new(),
             forgotten: 0,
             reloads: 0,
+            row: QueueRow::default(),
+            returned: 0,
+            granted: Vec::new(),
         };
         rig.step(|core, now, out| core.load(Loaded::default(), |_| Holder::Gone, now, out));
         rig
@@ -92,6 +100,7 @@ impl Rig {
 
     pub(super) fn step(&mut self, step: impl FnOnce(&mut QueueCore, Now, &mut Vec<Effect>)) {
         let mut out = Vec::new();
+        self.core.at(self.now);
         step(&mut self.core, self.now, &mut out);
         for effect in out {
             self.take(effect);
@@ -101,10 +110,17 @@ impl Rig {
     pub(super) fn take(&mut self, effect: Effect) {
         match effect {
             Effect::Write(write, _) => {
-                if let Write::Grant { job, .. } = &write {
-                    self.check_order(*job);
-                }
                 self.writes.push(write);
+                match self.writes.last() {
+                    Some(Write::Grant { job, .. }) => {
+                        let job = *job;
+                        self.granted.push(job);
+                        self.check_order(job);
+                        self.check_control();
+                    }
+                    Some(Write::Settings { action: "queue.drained", .. }) => self.check_drained(),
+                    _ => {}
+                }
             }
             // A reading sees the store as it is when it is made; its answer may come much later.
             Effect::Refill { priority, after, limit } => {
@@ -132,11 +148,11 @@ impl Rig {
                 // Only the loss of a race between a reading and a write may do this; see `check`.
                 panic!("memory and store disagree: {why}");
             }
+            Effect::ReturnCredits(_, count) => self.returned += count,
             Effect::Restart(..)
             | Effect::TellCancel(..)
             | Effect::TellLost(..)
             | Effect::Announce(_)
-            | Effect::ReturnCredits(..)
             | Effect::Forget(_)
             | Effect::Told(_)
             | Effect::Wake(_) => {}
@@ -201,16 +217,20 @@ impl Rig {
         }
     }
 
-    /// What is granted is the first of its priority among those that its worker's type allows, and no
-    /// job of a higher priority that somebody has room for is passed over.
+    /// What is granted is the first among those that its worker's type allows: by priority, as far as waiting
+    /// has not lifted it, and then by time.
     pub(super) fn check_order(&self, granted: JobId) {
         let live = &self.live[&granted];
         let key = ReadyKey { run_at: live.run_at, job: granted };
-        let index = usize::try_from(live.priority).expect("small");
-        let before = self.core.windows[index].iter().any(|(other, kind)| {
-            other < key && **kind == *live.kind && !self.core.in_journal.contains_key(&other.job)
+        let rank = self.core.rank(live.priority, key);
+        let before = (0..10_i16).zip(&self.core.windows).any(|(priority, window)| {
+            window.iter().any(|(other, kind)| {
+                self.core.rank(priority, other) < rank
+                    && **kind == *live.kind
+                    && !self.core.in_journal.contains_key(&other.job)
+            })
         });
-        assert!(!before, "{granted} was granted before another of its priority and type");
+        assert!(!before, "{granted} was granted before another of its type that is ahead");
     }
 
     pub(super) fn commit(&mut self, nth: usize, fails: bool) {
@@ -305,6 +325,8 @@ impl Rig {
                     core.dispatch_now(out);
                 });
             }
+            Write::Settings { .. } if fails => self.step(|core, _, out| core.order_failed(out)),
+            Write::Settings { paused, draining, config, .. } => self.configure(paused, draining, config),
             Write::Park(op) => {
                 // A failed park drops the memory, which this rig does not model.
                 let mut count = 0;
@@ -365,6 +387,7 @@ impl Rig {
     pub(super) fn drain(&mut self) {
         let session = SessionId::new();
         self.sessions.insert(session);
+        self.resume();
         let info = SessionInfo { worker: WorkerId("last".into()), types: None };
         self.step(|core, _, out| core.session_up(session, info, out));
         for _ in 0..600 {
@@ -409,6 +432,7 @@ impl Rig {
         self.now.mono_ms += ms;
         self.now.store = self.now.store.plus_millis(i64::try_from(ms).expect("small"));
         self.step(|core, now, out| core.tick(now, out));
+        self.recount();
     }
 }
 
