@@ -9,7 +9,7 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    access, demo,
+    access, demo, dlq,
     docs::{self, Document},
     edge, jobs, openapi, overview, probes,
     problem::ApiError,
@@ -48,6 +48,10 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::wait))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(dlq::list))
+        .routes(routes!(dlq::groups))
+        .routes(routes!(dlq::replay))
+        .routes(routes!(dlq::delete))
         .routes(routes!(demo::thumbnail))
         .routes(routes!(overview::overview))
         .routes(routes!(supervision::tree))

@@ -126,10 +126,7 @@ pub(crate) async fn letters_are_found_by_what_they_are(kit: Kit) {
     assert_eq!(found(&kit, LetterFilter { failed_after: Some(ended.at), ..any() }).await, [b]);
     assert_eq!(found(&kit, LetterFilter { failed_before: Some(ended.at), ..any() }).await, [a]);
     let none = LetterFilter { queue: Some(Q.into()), error_type: Some("io".into()), ..any() };
-    assert!(found(&kit, none.clone()).await.is_empty());
-    assert_eq!(kit.store.dead_letter_kinds(&any(), 10).await.expect("reads"), ["image.resize", "mail.send"]);
-    assert_eq!(kit.store.dead_letter_kinds(&any(), 1).await.expect("reads"), ["image.resize"]);
-    assert!(kit.store.dead_letter_kinds(&none, 10).await.expect("reads").is_empty());
+    assert!(found(&kit, none).await.is_empty());
     let views = kit.store.jobs_by_id(&[b, JobId::new()]).await.expect("reads");
     assert_eq!(views, [kit.view(b).await]);
 }

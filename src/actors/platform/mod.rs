@@ -1,5 +1,9 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+mod dead_letters;
+
+pub use dead_letters::{LETTERS_NAMED_MAX, LetterAction, Letters, LettersDone};
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

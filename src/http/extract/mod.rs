@@ -5,5 +5,6 @@ mod json;
 mod params;
 
 pub use job_id::JobPath;
+pub(in crate::http) use job_id::parse as parse_job_id;
 pub use json::{ApiJson, OptionalJson};
 pub use params::Params;

@@ -1,11 +1,11 @@
 //! Jobs: submitted, listed, looked into, waited for, canceled and run again.
 
 mod control;
-mod cursor;
+pub(in crate::http) mod cursor;
 mod list;
 mod read;
 mod submit;
-mod view;
+pub(in crate::http) mod view;
 mod wait;
 
 pub(in crate::http) use control::{__path_cancel, __path_retry};
