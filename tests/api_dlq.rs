@@ -5,8 +5,9 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use ganger::domain::fingerprint;
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -60,12 +61,15 @@ fn totals(answer: &Answer) -> (Option<&str>, Option<&str>) {
     (answer.header("x-total-matched"), answer.header("x-total-replayed"))
 }
 
+/// A row of the audit log as it is stored.
+type Stored = (String, String, Option<String>, Option<String>, Option<String>);
+
 /// The audit rows of a job in the node's store, oldest first: action, actor, reason, before, after.
 async fn audit(node: &NodeProcess, id: &str) -> Vec<(String, String, Option<String>, Value, Value)> {
     let file = node.data_dir().join("ganger.db");
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let mut connection = SqliteConnection::connect_with(&options).await.expect("opens");
-    let rows: Vec<(String, String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+    let rows: Vec<Stored> = sqlx::query_as(
         "select action, actor, reason, before, after from audit
          where object_type = 'job' and object_id = ?1 order by id",
     )
@@ -263,4 +267,131 @@ async fn what_is_not_valid_is_refused_and_changes_nothing() {
     dead(&api, "other", "noop", "x").await;
     let body = json!({"filter": {"type": "noop"}, "payload": {"format": "csv"}, "dryRun": true});
     assert_eq!(api.post("/api/v1/dlq/replay", &body).await.status, 202);
+}
+
+/// More than an answer names and more than is read at once.
+const MANY: usize = 1_500;
+
+async fn count(api: &Api) -> i64 {
+    let groups = api.get("/api/v1/dlq/groups").await.expect(200);
+    groups.as_array().expect("a list").iter().filter_map(|group| group["count"].as_i64()).sum()
+}
+
+async fn until_count(api: &Api, wanted: i64) {
+    wait_for(&format!("{wanted} dead letters"), SOON * 4, || async {
+        let count = count(api).await;
+        if count == wanted { Ok(()) } else { Err(count) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_than_an_answer_names_run_again_whether_or_not_the_caller_waits() {
+    let (node, api) = node().await;
+    let many: usize =
+        std::env::var("GANGER_BENCH_LETTERS").ok().and_then(|text| text.parse().ok()).unwrap_or(MANY);
+    let total = i64::try_from(many).expect("fits");
+    let body = json!({"type": "noop", "queue": "mail", "maxAttempts": 1, "payload": payload("no route")});
+    stream::iter(0..many)
+        .for_each_concurrent(64, |_| async {
+            api.post("/api/v1/jobs", &body).await.expect(202);
+        })
+        .await;
+    until_count(&api, total).await;
+
+    // They fail again while the replay goes on, and are not met a second time.
+    let at = std::time::Instant::now();
+    let answer = api.post("/api/v1/dlq/replay", &json!({"filter": {"queue": "mail"}})).await;
+    println!("{many} replayed in {:?}", at.elapsed());
+    let all = many.to_string();
+    assert_eq!(totals(&answer), (Some(all.as_str()), Some(all.as_str())));
+    assert_eq!(answer.expect(202).as_array().map(Vec::len), Some(1_000));
+    until_count(&api, total).await;
+    let list = api.get("/api/v1/dlq?limit=1000").await.expect(200);
+    let list = list.as_array().expect("a list");
+    assert!(list.len() == 1_000 && list.iter().all(|row| row["replayCount"] == 1));
+
+    // A caller that leaves when the first have gone.
+    let body = json!({"filter": {"queue": "mail"}, "payload": {"ok": true}}).to_string();
+    let address = node.base().trim_start_matches("http://").to_owned();
+    let request = format!(
+        "POST /api/v1/dlq/replay HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        support::http::DEV_TOKEN,
+        body.len()
+    );
+    let mut socket = std::net::TcpStream::connect(&address).expect("connects");
+    socket.write_all(request.as_bytes()).expect("sends");
+    wait_for("it has begun", SOON, || async {
+        let count = count(&api).await;
+        if count < total { Ok(()) } else { Err(count) }
+    })
+    .await;
+    drop(socket);
+    until_count(&api, 0).await;
+}
+
+/// Waits until an attempt with this number runs.
+async fn until_runs(api: &Api, id: &str, attempt: i64) {
+    let path = format!("/api/v1/jobs/{id}");
+    wait_for(&format!("attempt {attempt}"), SOON, || async {
+        let job = api.get(&path).await.expect(200);
+        let is_running = job["state"] == "active" && job["attempts"] == attempt;
+        if is_running { Ok(()) } else { Err(job["state"].clone()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_is_poison_and_a_replay_counts_anew() {
+    let (mut node, mut api) = node().await;
+    let body = json!({"type": "noop", "maxAttempts": 10, "payload": {"durationMs": 600_000}});
+    let id = text(&api.post("/api/v1/jobs", &body).await.expect(202)["job"]["id"]);
+    for attempt in 1..=3 {
+        until_runs(&api, &id, attempt).await;
+        node.restart().await;
+        api = node.api();
+    }
+    until(&api, &id, "failed").await;
+    let list = api.get("/api/v1/dlq?errorType=poison").await.expect(200);
+    assert_eq!(ids(&list, "jobId"), [id.as_str()]);
+    assert_eq!((&list[0]["lastAttempt"], &list[0]["job"]["maxAttempts"]), (&json!(3), &json!(10)));
+    assert_eq!(ids(&list[0]["attempts"], "status"), ["lease_expired"; 3]);
+
+    api.post("/api/v1/dlq/replay", &json!({"jobIds": [id]})).await.expect(202);
+    until_runs(&api, &id, 1).await;
+    node.restart().await;
+    api = node.api();
+    until_runs(&api, &id, 2).await;
+    assert_eq!(ids(&api.get("/api/v1/dlq").await.expect(200), "jobId"), [""; 0]);
+}
+
+#[tokio::test]
+async fn dead_letters_are_deleted_with_an_audit_row_that_has_their_payload() {
+    let (node, api) = node().await;
+    let a = dead(&api, "mail", "noop", "mailbox 17 is full").await;
+    let b = dead(&api, "mail", "noop", "mailbox 4 is full").await;
+    let c = dead(&api, "hooks", "noop", "no route").await;
+    let done = text(&api.post("/api/v1/jobs", &json!({"type": "noop"})).await.expect(202)["job"]["id"]);
+    until(&api, &done, "completed").await;
+    // A job that waits for a dead letter keeps it.
+    let child = json!({"type": "noop", "dependencies": [b]});
+    api.post("/api/v1/jobs", &child).await.expect(202);
+
+    let unknown = "01890000-0000-7000-8000-000000000000";
+    let body = json!({"jobIds": [a, b, done, unknown], "actor": "ada"});
+    let counted = api.post("/api/v1/dlq/delete", &body).await.expect(200);
+    assert_eq!(counted, json!({"matched": 2, "changed": 1, "skipped": 3}));
+    assert_eq!(api.get(&format!("/api/v1/jobs/{a}")).await.status, 404);
+    let rows = audit(&node, &a).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].1.as_str(), rows[0].2.as_deref()), ("admin", Some("ada")));
+    assert_eq!(rows[0].3["payload"], payload("mailbox 17 is full"));
+    assert_eq!(ids(&api.get("/api/v1/dlq").await.expect(200), "jobId"), [c.as_str(), &b]);
+
+    let body = json!({"filter": {"queue": "hooks"}});
+    let counted = api.post("/api/v1/dlq/delete", &body).await.expect(200);
+    assert_eq!(counted, json!({"matched": 1, "changed": 1, "skipped": 0}));
+    assert_eq!(ids(&api.get("/api/v1/dlq").await.expect(200), "jobId"), [b.as_str()]);
+    assert_eq!(until(&api, &done, "completed").await["id"], json!(done));
 }

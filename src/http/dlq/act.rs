@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::select::{self, LetterFilterRequest, SelectionRequest, is_name};
 use crate::{
-    actors::platform::{LetterAction, Letters, LettersDone},
+    actors::platform::{LetterAction, Letters},
     domain::{
         FieldError, JobId, JobView, RawJson, json,
         submit::{JSON_DEPTH_MAX, PAYLOAD_BYTES_MAX},
@@ -116,10 +116,15 @@ pub async fn replay(
         kind: request.job_type,
         priority: request.priority.and_then(|priority| i16::try_from(priority).ok()),
     };
-    payload_fits(&state, &which, &patch).await?;
-    let action =
-        if request.dry_run == Some(true) { LetterAction::Rehearse } else { LetterAction::Replay(patch) };
-    let done = act(&state, principal, which, action, actor).await?;
+    let by = principal.requester(actor);
+    let within = state.clone();
+    let work = async move {
+        payload_fits(&within, &which, &patch).await?;
+        let action =
+            if request.dry_run == Some(true) { LetterAction::Rehearse } else { LetterAction::Replay(patch) };
+        Ok::<_, ApiError>(within.platform.act_on_letters(&which, &action, &by).await?)
+    };
+    let done = state.change(work).await??;
     let mut headers = HeaderMap::new();
     headers.insert(X_TOTAL_MATCHED, HeaderValue::from(done.matched));
     headers.insert(X_TOTAL_REPLAYED, HeaderValue::from(done.changed));
@@ -156,7 +161,8 @@ pub async fn delete(
         Letters::Matching(_) => None,
     };
     let action = if request.dry_run == Some(true) { LetterAction::Rehearse } else { LetterAction::Forget };
-    let done = act(&state, principal, which, action, actor).await?;
+    let (platform, by) = (state.platform.clone(), principal.requester(actor));
+    let done = state.change(async move { platform.act_on_letters(&which, &action, &by).await }).await??;
     let skipped = named.unwrap_or(done.matched).saturating_sub(done.changed);
     Ok(Json(LettersDeleted { matched: done.matched, changed: done.changed, skipped }))
 }
@@ -166,19 +172,6 @@ fn checked_actor(actor: Option<String>, faults: &mut Vec<FieldError>) -> Option<
         faults.push(FieldError::new("/actor", format!("at most {REASON_BYTES_MAX} bytes, without NUL")));
     }
     actor
-}
-
-/// Acts on them in a task of its own: it goes on when the caller has left.
-async fn act(
-    state: &HttpState,
-    principal: Principal,
-    which: Letters,
-    action: LetterAction,
-    actor: Option<String>,
-) -> Result<LettersDone, ApiError> {
-    let platform = state.platform.clone();
-    let by = principal.requester(actor);
-    Ok(state.change(async move { platform.act_on_letters(&which, &action, &by).await }).await??)
 }
 
 /// Checks a payload for every type that it would be given to, before anything is changed.

@@ -39,7 +39,7 @@ fn statements() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Lists and reports for people may read all jobs: they have a deadline, and nothing waits for them.
-const MAY_SCAN: [&str; 4] = ["list all", "list live", "list ended", "finished"];
+const MAY_SCAN: [&str; 5] = ["list all", "list live", "list ended", "finished", "letters groups"];
 
 /// Tables that grow with the number of jobs, and the names they have in statements.
 const GROWING: [&str; 13] = [
