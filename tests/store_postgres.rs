@@ -63,4 +63,15 @@ mod postgres {
         };
         conformance::reconcile::broken_counters_are_healed_under_load(kit, spoil).await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn missing_fingerprints_are_made_by_upkeep() {
+        let (kit, url) = kitchen::fresh().await;
+        let forget = async || {
+            let mut plain = kitchen::plain(&url).await;
+            let done = sqlx::raw_sql("update dead_letter set fingerprint = ''").execute(&mut plain).await;
+            assert_eq!(done.expect("forgets").rows_affected(), 4);
+        };
+        conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
+    }
 }

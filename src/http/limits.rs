@@ -53,6 +53,10 @@ pub const PAGE_MAX: usize = 1_000;
 pub const PAGE_STEP: usize = 200;
 /// A page ends early past this many bytes of payloads and results: 1,000 jobs could hold 2 GiB.
 pub const PAGE_BYTES_MAX: usize = 32 << 20;
+/// Dead letters read at once while a page is put together: each comes with its errors and attempts.
+pub const LETTERS_STEP: usize = 50;
+/// The most jobs that a request names.
+pub const JOB_IDS_MAX: usize = 1_000;
 /// The longest text of a filter.
 pub const FILTER_BYTES_MAX: usize = 255;
 /// The longest reason of a cancel.

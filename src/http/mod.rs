@@ -13,6 +13,8 @@
 pub mod access;
 /// The demo workflow.
 pub mod demo;
+/// Dead letters.
+pub mod dlq;
 mod docs;
 mod edge;
 /// What a request brings.

@@ -9,7 +9,7 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    access, demo,
+    access, demo, dlq,
     docs::{self, Document},
     edge, jobs, openapi, overview, probes,
     problem::ApiError,
@@ -51,6 +51,10 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::explain))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(dlq::list))
+        .routes(routes!(dlq::groups))
+        .routes(routes!(dlq::replay))
+        .routes(routes!(dlq::delete))
         .routes(routes!(demo::thumbnail))
         .routes(routes!(queues::list))
         .routes(routes!(queues::get, queues::configure))

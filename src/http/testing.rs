@@ -240,9 +240,6 @@ impl DeadLetters for Shelf {
     async fn dead_letter_keys_of(&self, _: &[JobId]) -> Read<Vec<LetterKey>> {
         Ok(Vec::new())
     }
-    async fn dead_letter_kinds(&self, _: &LetterFilter, _: i64) -> Read<Vec<String>> {
-        Ok(Vec::new())
-    }
     async fn dead_letter_groups(&self, _: &LetterFilter, _: &GroupCursor, _: i64) -> Read<Vec<LetterGroup>> {
         Ok(Vec::new())
     }

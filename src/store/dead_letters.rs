@@ -141,9 +141,6 @@ pub trait DeadLetters {
     /// Those of these jobs that are dead letters, newest first.
     async fn dead_letter_keys_of(&self, jobs: &[JobId]) -> Result<Vec<LetterKey>, StoreError>;
 
-    /// The types of the jobs behind the dead letters, at most `limit`, by name.
-    async fn dead_letter_kinds(&self, filter: &LetterFilter, limit: i64) -> Result<Vec<String>, StoreError>;
-
     /// Groups, the one that was seen last first.
     async fn dead_letter_groups(
         &self,

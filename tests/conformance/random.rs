@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 
 use ganger::{
-    domain::{Fence, JobId, NewJob, Timestamp},
+    domain::{Fence, JobId, JobState, NewJob, Timestamp},
     store::{
         Op, OpResult,
-        ops::{Changed, EndKind, JobPatch, ParkOp, Submitted, UnparkOp},
+        ops::{Changed, EndKind, JobPatch, ParkOp, ReplayPatch, Submitted, UnparkOp},
     },
 };
 
-use super::changes::{forget_op, update_op};
-use super::kit::{HOUR_MS, Kit, child, completed, error, failed, job, keyed, retry_after, tolerant_child};
+use super::{
+    changes::{forget_op, update_op},
+    dead_letters::replay_op,
+    kit::{HOUR_MS, Kit, child, completed, error, failed, job, keyed, retry_after, tolerant_child},
+};
 
 const QUEUES: [&str; 3] = ["mail", "reports", "images"];
 
 const GATE: &str = "hold:random";
 
 /// The operations of a run.
-const OPS: usize = 800;
+const OPS: usize = 900;
 
 /// A small generator, so that a run can be repeated by its seed.
 struct Dice(u64);
@@ -34,6 +37,9 @@ impl Dice {
 struct Known {
     jobs: Vec<(JobId, &'static str)>,
     leases: BTreeMap<JobId, Fence>,
+    /// Jobs that have failed; some run again since.
+    failed: Vec<JobId>,
+    replays: usize,
 }
 
 fn new_job(kit: &Kit, dice: &mut Dice, known: &Known) -> Op {
@@ -59,10 +65,10 @@ fn new_job(kit: &Kit, dice: &mut Dice, known: &Known) -> Op {
 }
 
 fn end(dice: &mut Dice) -> EndKind {
-    match dice.roll(8) {
+    match dice.roll(10) {
         0 => retry_after(0),
         1 => retry_after(HOUR_MS),
-        2 => failed(),
+        2 | 8 | 9 => failed(),
         3 => EndKind::Released { reason: "released".into() },
         4 => EndKind::Snoozed { delay_ms: 0 },
         5 => EndKind::Recovered { error: error("lost") },
@@ -73,7 +79,7 @@ fn end(dice: &mut Dice) -> EndKind {
 
 fn next_op(kit: &Kit, dice: &mut Dice, known: &Known, now: Timestamp) -> (Option<JobId>, Op) {
     let len = known.jobs.len();
-    let choice = dice.roll(15);
+    let choice = dice.roll(17);
     if len == 0 || choice < 3 {
         return (None, new_job(kit, dice, known));
     }
@@ -98,6 +104,13 @@ fn next_op(kit: &Kit, dice: &mut Dice, known: &Known, now: Timestamp) -> (Option
         }
         14 => (Some(id), forget_op(kit, queue, id, dice.roll(2) == 0)),
         10 => (Some(id), Op::Park(ParkOp { owner: kit.owner(queue), jobs: vec![id], gate: GATE.into() })),
+        15 | 16 => {
+            let failed = known.failed.get(dice.roll(known.failed.len().max(1))).copied();
+            let (id, queue) =
+                known.jobs.iter().find(|(job, _)| Some(*job) == failed).copied().unwrap_or((id, queue));
+            let queue_now = (dice.roll(2) == 0).then(|| QUEUES[dice.roll(3)].to_owned());
+            (Some(id), replay_op(kit, queue, id, ReplayPatch { queue: queue_now, ..ReplayPatch::default() }))
+        }
         11 => {
             let (owner, queue) = (kit.owner(queue), queue.to_owned());
             (None, Op::Unpark(UnparkOp { owner, queue, gate: GATE.into(), limit: 3 }))
@@ -148,11 +161,23 @@ pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
                 (Op::Forget(op), OpResult::Changed(Changed::Done(_))) => {
                     known.jobs.retain(|(job, _)| *job != op.job);
                 }
+                (Op::End(op), OpResult::Ended(ended)) if ended.state == JobState::Failed => {
+                    known.failed.push(op.job);
+                }
+                (Op::Replay(op), OpResult::Changed(Changed::Done(_))) => {
+                    known.replays += 1;
+                    if let Some(queue) = &op.patch.queue {
+                        let queue = QUEUES.iter().find(|known| *known == queue).expect("one of ours");
+                        let job = known.jobs.iter_mut().find(|(job, _)| *job == op.job);
+                        job.expect("is known").1 = queue;
+                    }
+                }
                 (op, OpResult::FenceLost(_) | OpResult::Refused(_)) => panic!("{op:?} was refused"),
                 _ => (),
             }
         }
     }
+    assert!(known.replays >= 3, "{} of {} that failed", known.replays, known.failed.len());
     kit.check().await;
     for queue in QUEUES {
         kit.inbox(queue).await;

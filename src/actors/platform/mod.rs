@@ -5,10 +5,12 @@ mod births;
 pub mod bulk;
 /// Changes of one job.
 mod change;
+mod dead_letters;
 mod explain;
 mod purge;
 mod queues;
 
+pub use dead_letters::{LETTERS_NAMED_MAX, LetterAction, Letters, LettersDone};
 pub use explain::{Explanation, Reason, Waits};
 pub use purge::{PurgeProgress, Purged};
 pub use queues::{JobCounts, Percentiles, QueueLatency, QueueThroughput, QueueView};

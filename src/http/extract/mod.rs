@@ -5,6 +5,7 @@ mod json;
 mod params;
 
 pub use job_id::JobPath;
+pub(in crate::http) use job_id::parse as parse_job_id;
 pub use json::{ApiJson, OptionalJson};
 pub(in crate::http) use json::{media_type, parse, read_up_to};
 pub use params::Params;

@@ -35,13 +35,16 @@ pub(super) fn seq(params: &Params) -> Result<Option<i64>, ApiError> {
     Ok(decode(params, EVENTS)?.map(i64::from_be_bytes))
 }
 
-fn encode(list: u8, place: &[u8]) -> String {
+pub(in crate::http) fn encode(list: u8, place: &[u8]) -> String {
     let mut bytes = vec![list];
     bytes.extend_from_slice(place);
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode<const N: usize>(params: &Params, list: u8) -> Result<Option<[u8; N]>, ApiError> {
+pub(in crate::http) fn decode<const N: usize>(
+    params: &Params,
+    list: u8,
+) -> Result<Option<[u8; N]>, ApiError> {
     let Some(text) = params.one("cursor")? else { return Ok(None) };
     let place = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| {
         let (first, place) = bytes.split_first()?;
@@ -51,7 +54,7 @@ fn decode<const N: usize>(params: &Params, list: u8) -> Result<Option<[u8; N]>, 
 }
 
 /// The `Link` to the next page: the same query, from `cursor` on.
-pub(super) fn next_page(
+pub(in crate::http) fn next_page(
     path: &str,
     params: &Params,
     names: &[&str],

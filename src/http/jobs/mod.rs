@@ -2,12 +2,12 @@
 
 mod batch;
 mod control;
-mod cursor;
+pub(in crate::http) mod cursor;
 mod explain;
 mod list;
 mod read;
 mod submit;
-mod view;
+pub(in crate::http) mod view;
 mod wait;
 
 pub(in crate::http) use batch::__path_batch;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{cursor, view};
 use crate::{
-    domain::{AttemptRow, JobView, TimelineRow},
+    domain::{AttemptRow, JobView, TimelineRow, Timestamp},
     http::{
         access::Principal,
         extract::{JobPath, Params},
@@ -34,6 +34,12 @@ pub struct InspectionView {
     /// Its dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// How often it was replayed from the dead letters, over its whole life.
+    pub replay_count: i32,
+    /// When last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_replayed_at: Option<Timestamp>,
 }
 
 /// Shows a job
@@ -147,5 +153,7 @@ pub async fn inspection(
         graph: found.graph,
         idempotency: found.idempotency,
         dead_letter: found.dead_letter,
+        replay_count: found.replay_count,
+        last_replayed_at: found.last_replayed_at,
     }))
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Drops what `principal` may not see.
-pub(super) fn shown(principal: Principal, mut job: JobView) -> JobView {
+pub(in crate::http) fn shown(principal: Principal, mut job: JobView) -> JobView {
     if !principal.sees_lease_tokens() {
         job.lease_token = None;
     }

@@ -63,14 +63,6 @@ const LETTERS: &str = "
     from jsonb_each(?1) e join dead_letter d on d.job_id = unhex(e.value)
     order by e.key";
 
-const KINDS: &str = concat!(
-    "
-    select d.kind from dead_letter d indexed by dead_letter_group
-    where ",
-    fits!(),
-    " group by d.kind order by d.kind limit ?8"
-);
-
 /// One pass over the index, in its order.
 const GROUPS: &str = concat!(
     "
@@ -121,7 +113,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("letters page of", PAGE_OF),
     ("letters sizes", SIZES),
     ("letters", LETTERS),
-    ("letters kinds", KINDS),
     ("letters groups", GROUPS),
     ("letters message", MESSAGE),
     ("letters attempts", ATTEMPTS),
@@ -274,11 +265,6 @@ impl DeadLetters for SqliteStore {
         let rows = query.fetch_all(&mut *tx).await.map_err(store_error)?;
         let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
         sized(&mut tx, keys).await
-    }
-
-    async fn dead_letter_kinds(&self, filter: &LetterFilter, limit: i64) -> Result<Vec<String>, StoreError> {
-        let rows = asked(KINDS, filter).bind(limit).fetch_all(&self.readers).await.map_err(store_error)?;
-        rows.iter().map(|row| Cols::of(row).get()).collect()
     }
 
     async fn dead_letter_groups(

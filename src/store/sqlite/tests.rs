@@ -45,7 +45,8 @@ fn statements() -> Vec<(&'static str, &'static str)> {
 }
 
 /// Lists and reports for people may read all jobs: they have a deadline, and nothing waits for them.
-const MAY_SCAN: [&str; 5] = ["list all", "list live", "list ended", "finished", "reconcile ended"];
+const MAY_SCAN: [&str; 6] =
+    ["list all", "list live", "list ended", "finished", "letters groups", "reconcile ended"];
 
 /// Tables that grow with the number of jobs, and the names they have in statements.
 const GROWING: [&str; 13] = [

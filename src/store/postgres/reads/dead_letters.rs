@@ -68,9 +68,6 @@ join job j on j.id = any(array[d.job_id])
 where d.job_id = any($1)
 order by d.failed_at desc, d.job_id desc";
 
-const KINDS: &str =
-    concat!("select d.kind from dead_letter d where ", fits!(), " group by d.kind order by d.kind limit $8");
-
 /// One pass over the letters, which are small rows: there is no table of groups, whose rows the lanes would
 /// wait for one another at. The newest letter of each group of the page lends its text.
 const GROUPS: &str = concat!(
@@ -119,7 +116,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("dead letters list", LIST),
     ("dead letters keys", KEYS),
     ("dead letters keys of", KEYS_OF),
-    ("dead letters kinds", KINDS),
     ("dead letters groups", GROUPS),
     ("dead letters attempts", ATTEMPTS),
 ];
@@ -231,11 +227,6 @@ impl DeadLetters for PostgresStore {
         let ids: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
         let query = sqlx::query(KEYS_OF).bind(ids);
         query.fetch_all(&self.readers).await.map_err(store_error)?.iter().map(key).collect()
-    }
-
-    async fn dead_letter_kinds(&self, filter: &LetterFilter, limit: i64) -> Result<Vec<String>, StoreError> {
-        let rows = asked(KINDS, filter).bind(limit).fetch_all(&self.readers).await.map_err(store_error)?;
-        rows.iter().map(|row| Columns::of(row).next()).collect()
     }
 
     async fn dead_letter_groups(
