@@ -2,6 +2,8 @@
 
 /// Where time comes from.
 pub mod clock;
+/// Controls of a running job, and their receipts.
+pub mod control;
 /// Leases, fences and epochs.
 pub mod fence;
 /// Identifiers.
@@ -22,6 +24,7 @@ pub mod submit;
 pub mod timeline;
 
 pub use clock::{Clock, Timestamp};
+pub use control::{Control, ControlKind};
 pub use fence::{Epoch, Fence, LeaseToken, ShardEpoch, ShardId};
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
 pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};

@@ -25,6 +25,7 @@ use crate::{actors::console::StreamEvent, domain::FieldError};
     tags(
         (name = "jobs", description = "Jobs and what belongs to them"),
         (name = "workflows", description = "Jobs that depend on one another"),
+        (name = "workers", description = "Who runs jobs"),
         (name = "streams", description = "Events as they happen"),
         (name = "node", description = "The node and its actors"),
     ),

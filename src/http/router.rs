@@ -14,7 +14,7 @@ use super::{
     edge, jobs, openapi, overview, probes,
     problem::ApiError,
     state::HttpState,
-    stream, supervision, tickets,
+    stream, supervision, tickets, workers,
 };
 
 /// The node's whole face.
@@ -43,6 +43,7 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::attempts))
+        .routes(routes!(jobs::logs))
         .routes(routes!(jobs::graph))
         .routes(routes!(jobs::inspection))
         .routes(routes!(jobs::wait))
@@ -50,6 +51,11 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::retry))
         .routes(routes!(demo::thumbnail))
         .routes(routes!(overview::overview))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::get))
+        .routes(routes!(workers::cordon))
+        .routes(routes!(workers::resume))
+        .routes(routes!(workers::drain))
         .routes(routes!(supervision::tree))
         .routes(routes!(supervision::restart))
         .routes(routes!(tickets::create))

@@ -315,6 +315,8 @@ impl JobParts {
             fairness_key: options.fairness_key,
             cost: options.cost,
             waiting_for: live.and_then(|l| l.gate.as_deref()).and_then(behind).or(waiting_for(state)),
+            controls: Vec::new(),
+            actor: None,
         }
     }
 

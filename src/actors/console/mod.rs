@@ -4,6 +4,8 @@
 //! costs nothing and is told to start anew when the ring has passed it. A lost message costs one event,
 //! and readers are told of the gap. Restart policy: permanent; the ring outlives the actor.
 
+/// What only those who follow a job hear.
+pub mod details;
 /// The face of the hub.
 pub mod handle;
 /// What is told.
@@ -13,5 +15,6 @@ mod actor;
 mod state;
 
 pub use actor::{HubActor, HubArgs};
+pub use details::{DetailEvent, DetailReader};
 pub use handle::{HubHandle, StreamItem, Subscription, Topics, hub};
 pub use messages::StreamEvent;

@@ -1,5 +1,10 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
+mod running;
+mod workers;
+
+pub use workers::WorkerView;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

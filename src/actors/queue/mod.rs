@@ -18,6 +18,7 @@ pub mod window;
 
 mod actor;
 mod effects;
+mod leasing;
 mod load;
 
 pub use actor::{LEASE_SUPERVISORS, LeaseActors, QueueActor, QueueArgs};

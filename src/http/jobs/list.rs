@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},
 };
 
-use super::{cursor, view};
+use super::{cursor, live, view};
 use crate::{
     domain::{JobState, JobView},
     http::{
@@ -79,7 +79,7 @@ pub async fn list(
     if filter.text.is_some() {
         headers.insert(X_SEARCH_SCOPE, HeaderValue::from_static("all jobs; id, type, last error"));
     }
-    let jobs = jobs.into_iter().map(|job| view::shown(principal, job)).collect();
+    let jobs = jobs.into_iter().map(|job| view::shown(principal, live::overlaid(&state, job))).collect();
     Ok((headers, Json(jobs)))
 }
 

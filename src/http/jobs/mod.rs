@@ -3,6 +3,8 @@
 mod control;
 mod cursor;
 mod list;
+pub(in crate::http) mod live;
+mod logs;
 mod read;
 mod submit;
 mod view;
@@ -12,6 +14,8 @@ pub(in crate::http) use control::{__path_cancel, __path_retry};
 pub use control::{CancelRequest, cancel, retry};
 pub(in crate::http) use list::__path_list;
 pub use list::list;
+pub(in crate::http) use logs::__path_logs;
+pub use logs::logs;
 pub(in crate::http) use read::{__path_attempts, __path_events, __path_get, __path_graph, __path_inspection};
 pub use read::{InspectionView, attempts, events, get, graph, inspection};
 pub(in crate::http) use submit::{__path_submit, refused};

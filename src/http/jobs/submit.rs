@@ -76,7 +76,7 @@ pub async fn submit(
     let asked = job.clone();
     match state.change(async move { platform.submit(asked).await }).await? {
         Ok(Submitted::Made { entry, created_at, blocked_reason }) => {
-            let job = view::made(job, &entry, created_at, blocked_reason);
+            let job = super::live::overlaid(&state, view::made(job, &entry, created_at, blocked_reason));
             let body = SubmitResponse { job, duplicate_suppressed: false, idempotency: None };
             Ok((StatusCode::ACCEPTED, Json(body)))
         }

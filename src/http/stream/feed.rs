@@ -5,8 +5,10 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use serde::Serialize;
 
+use super::follow::Follow;
+
 use crate::{
-    actors::console::{HubHandle, StreamEvent, StreamItem, Subscription, Topics},
+    actors::console::{DetailEvent, HubHandle, StreamEvent, StreamItem, Subscription, Topics},
     domain::{BootId, Timestamp},
     http::{extract::Params, problem::ApiError, state::HttpState},
 };
@@ -38,6 +40,8 @@ pub enum StreamMessage {
     /// What happened on the node.
     #[schema(value_type = StreamEvent)]
     Event(Arc<StreamEvent>),
+    /// What a followed job says, or is.
+    Detail(Box<DetailEvent>),
 }
 
 impl StreamMessage {
@@ -51,6 +55,7 @@ impl StreamMessage {
     pub(super) fn place(&self) -> Option<u64> {
         match self {
             Self::Event(event) => Some(event.seq),
+            Self::Detail(event) => Some(event.seq),
             Self::Control(control) => (control.kind != HELLO).then_some(control.seq),
         }
     }
@@ -63,6 +68,10 @@ pub(super) struct Feed {
     events: Subscription,
     hello: Option<Control>,
     clock: HttpState,
+    /// The jobs that the topics name.
+    follow: Follow,
+    /// The reader's place among the events.
+    place: u64,
 }
 
 /// Where a reader wants to begin.
@@ -90,9 +99,11 @@ impl Feed {
             // No stream has this id, so the hub answers with a reset.
             Since::Gone => (BootId(uuid::Uuid::nil()), 0),
         };
+        let place = if since.0 == hub.stream_id() { since.1 } else { newest };
         let events = hub.subscribe(topics, Some(since));
+        let follow = Follow::open(state, &hub, params)?;
         let hello = control(state, &hub, HELLO, newest);
-        Ok(Self { hub, events, hello: Some(hello), clock: state.clone() })
+        Ok(Self { hub, events, hello: Some(hello), clock: state.clone(), follow, place })
     }
 
     /// The next message; `None` when the stream has ended. Cancel safe.
@@ -101,12 +112,23 @@ impl Feed {
             return Some(StreamMessage::Control(hello));
         }
         let control = |kind, newest| StreamMessage::Control(control(&self.clock, &self.hub, kind, newest));
-        Some(match self.events.next().await {
-            StreamItem::Event(event) => StreamMessage::Event(event),
-            StreamItem::Reset { newest } => control("stream.reset", newest),
-            StreamItem::Heartbeat { newest } => control("stream.heartbeat", newest),
-            StreamItem::Closed => return None,
-        })
+        // Who joins gets what is and was said before what happens next.
+        let is_joining = self.follow.is_joining();
+        let message = tokio::select! {
+            biased;
+            mut event = self.follow.next() => {
+                event.seq = self.place;
+                return Some(StreamMessage::Detail(Box::new(event)));
+            }
+            item = self.events.next(), if !is_joining => match item {
+                StreamItem::Event(event) => StreamMessage::Event(event),
+                StreamItem::Reset { newest } => control("stream.reset", newest),
+                StreamItem::Heartbeat { newest } => control("stream.heartbeat", newest),
+                StreamItem::Closed => return None,
+            },
+        };
+        self.place = message.place().unwrap_or(self.place);
+        Some(message)
     }
 
     /// The `id` of a server-sent event at `seq`.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stream.hello       first: the stream's id and its newest seq
+//! job.snapshot …     next, for each job that a topic names: what it is, and the lines of its log (`follow`)
 //! stream.reset       next, when the reader asked for a place that is gone: read the state anew
 //! job.started …      events, seq dense unless topics narrow
 //! stream.heartbeat   when nothing happened for 15 s
@@ -10,6 +11,7 @@
 //! nothing for 30 s is dropped.
 
 mod feed;
+mod follow;
 mod sse;
 mod ws;
 
