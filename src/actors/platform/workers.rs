@@ -1,6 +1,6 @@
 //! The workers, looked at and steered.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,11 @@ use crate::{
         ops::{AuditOp, Requester},
     },
 };
+
+/// How long a worker's session is waited for, which looks at what is wanted each 250 ms.
+const OBEY_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A worker as it is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -136,6 +141,18 @@ impl Platform {
                 // Unheard, its session finds it at its next tick.
                 drop(facts.door.try_send(SessionOp::Steered));
             }
+        }
+        // So that what is submitted behind the answer is not given to it.
+        let obeyed = async {
+            while !control.is_obeyed() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(OBEY_PATIENCE, obeyed).await.is_err() {
+            tracing::warn!(
+                worker.id = id,
+                "a worker has not done what was asked yet; its next tick repeats it"
+            );
         }
         Ok(self.worker(id).or(Some(before)))
     }

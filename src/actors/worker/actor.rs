@@ -194,8 +194,10 @@ impl Actor for WorkerActor {
         let bell = myself.clone();
         args.receiver.attach(move || drop(bell.cast(WorkerMessage::Bell)));
         drop(myself.send_after(TICK, || WorkerMessage::Tick));
+        let mut slots = Slots::new(args.concurrency);
+        slots.set_lending(!facts.is_cordoned());
         Ok(WorkerState {
-            slots: Slots::new(args.concurrency),
+            slots,
             session,
             facts,
             running: HashMap::new(),
@@ -220,6 +222,9 @@ impl Actor for WorkerActor {
                 timing.handled(state.args.receiver.answer(DRAIN_MAX, &mut ops).taken as u64);
                 for op in ops {
                     state.take(op);
+                }
+                if state.facts.is_cordoned() {
+                    state.steer();
                 }
                 state.lend();
             }
@@ -450,6 +455,9 @@ impl WorkerState {
             return;
         }
         self.slots.set_lending(!self.facts.is_cordoned());
+        if !self.facts.is_cordoned() || self.slots.lent() == 0 {
+            self.facts.control.note_obeyed();
+        }
         if !self.facts.is_cordoned() {
             return;
         }

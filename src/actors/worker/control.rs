@@ -38,12 +38,14 @@ pub enum WorkerStatus {
 pub struct WorkerControl {
     wish: AtomicU8,
     is_drained: AtomicBool,
+    is_obeyed: AtomicBool,
 }
 
 impl WorkerControl {
     /// Asks something of the worker; its session hears so by a message, and looks here anyway.
     pub fn steer(&self, steer: Steer) {
         self.is_drained.store(false, Ordering::Release);
+        self.is_obeyed.store(false, Ordering::Release);
         self.wish.store(steer as u8, Ordering::Release);
     }
 
@@ -61,6 +63,17 @@ impl WorkerControl {
     #[must_use]
     pub fn is_cordoned(&self) -> bool {
         self.wish() != Steer::Resume
+    }
+
+    /// Its session does as is wanted: it takes jobs, or no queue has a slot of it any longer.
+    pub fn note_obeyed(&self) {
+        self.is_obeyed.store(true, Ordering::Release);
+    }
+
+    /// Whether its session does as is wanted.
+    #[must_use]
+    pub fn is_obeyed(&self) -> bool {
+        self.is_obeyed.load(Ordering::Acquire)
     }
 
     /// It runs nothing any longer; whether that is what was asked, and new.
