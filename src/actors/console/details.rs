@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::HubHandle;
 use crate::{
-    domain::{Control, JobId, JobState, JobView, RawJson, Timestamp},
+    domain::{Control, JobId, JobView, RawJson, Timestamp},
     store::logs::LogRow,
 };
 
@@ -35,9 +35,6 @@ pub struct DetailEvent {
     pub timestamp: Timestamp,
     /// The job.
     pub job_id: JobId,
-    /// The job's state, of a snapshot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<JobState>,
     /// A line of its log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Box<LogRow>>,
@@ -56,8 +53,7 @@ impl DetailEvent {
     /// An event of this kind; the reader's stream gives it its `seq`.
     #[must_use]
     pub fn new(kind: &'static str, job_id: JobId, timestamp: Timestamp) -> Self {
-        let (log, progress, control, job, state) = (None, None, None, None, None);
-        Self { kind, seq: 0, timestamp, job_id, state, log, progress, control, job }
+        Self { kind, seq: 0, timestamp, job_id, log: None, progress: None, control: None, job: None }
     }
 }
 

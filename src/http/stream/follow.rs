@@ -120,7 +120,6 @@ impl Follow {
                         read.lease_token = None;
                         let now = self.state.platform.clock().now();
                         let mut event = DetailEvent::new("job.snapshot", job, now);
-                        event.state = Some(read.state);
                         event.job = Some(Box::new(read));
                         Some(event)
                     }
