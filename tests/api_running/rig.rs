@@ -99,12 +99,18 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start(concurrency: usize) -> Self {
+        Self::start_on(concurrency, &[]).await
+    }
+
+    /// With these arguments besides.
+    pub(crate) async fn start_on(concurrency: usize, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let slots = concurrency.to_string();
         let arguments = ["ganger-node", "--http-addr", "127.0.0.1:0", "--worker-concurrency", &slots];
         let leases = ["--lease-ttl", "2s", "--heartbeat-interval", "250ms", "--node-id", "one"];
         let arguments = arguments.into_iter().chain(leases).chain(["--data-dir", data.to_str().unwrap()]);
+        let arguments = arguments.chain(more.iter().copied());
         let signals = Arc::new(Signals::default());
         let node = NodeBuilder::new(Config::parse_from(arguments)).handlers(handlers(&signals)).start();
         let node = node.await.unwrap();

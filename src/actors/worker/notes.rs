@@ -119,6 +119,7 @@ impl AttemptNotes {
         if std::mem::replace(&mut inner.is_closed, true) || inner.dropped == 0 {
             return;
         }
+        crate::metrics::log_lines_dropped(inner.dropped);
         let message = format!(
             "{} more lines were not kept: an attempt keeps {LOG_LINES_MAX} lines and {} KiB",
             inner.dropped,
