@@ -43,6 +43,8 @@ fn describe() {
     describe_counter!("ganger_jobs_started_total", "leases given");
     describe_counter!("ganger_jobs_finished_total", "attempts that ended, by the state they left");
     describe_counter!("ganger_leases_lost_total", "leases that ended without a word from their worker");
+    describe_counter!("ganger_leases_forced_total", "leases ended though their worker renewed them, by why");
+    describe_counter!("ganger_log_lines_dropped_total", "log lines of jobs beyond their attempt's bounds");
     describe_counter!("ganger_queue_reloads_total", "times a queue dropped its memory and loaded anew");
     describe_counter!("ganger_refused_total", "requests refused because a door was full");
     describe_counter!("ganger_events_dropped_total", "stream events dropped because the hub's door was full");
@@ -99,6 +101,16 @@ pub fn finished(state: JobState, ran: Duration) {
 /// A lease ended without a word.
 pub fn lease_lost() {
     counter!("ganger_leases_lost_total").increment(1);
+}
+
+/// A lease was ended though its worker renewed it (`cancel`, `timeout`).
+pub fn lease_forced(why: &'static str) {
+    counter!("ganger_leases_forced_total", "why" => why).increment(1);
+}
+
+/// Lines of a job's log were beyond its attempt's bounds.
+pub fn log_lines_dropped(count: u64) {
+    counter!("ganger_log_lines_dropped_total").increment(count);
 }
 
 /// A queue loads anew.

@@ -46,7 +46,7 @@ const MODULES: [&str; 10] =
 /// Actor folders that lack one of the files, and why.
 const OTHER_ACTOR_FOLDERS: [(&str, &str); 2] = [
     ("runtime", "what all actors share: supervisor, probe, door; no actor of its own"),
-    ("platform", "the face of all actors: it asks them, and is none"),
+    ("platform", "the one face of all actors, in parts; no actor of its own"),
 ];
 /// Whoever names one is bound to it: a mirror or an offline build then fails. `Cargo.lock` cannot avoid it.
 const HOSTS: [&str; 12] = [

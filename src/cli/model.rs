@@ -181,4 +181,15 @@ pub(super) struct StreamMessage {
     pub(super) worker_id: Option<String>,
     pub(super) state: Option<String>,
     pub(super) message: Option<String>,
+    /// A line of the log of a job that is followed.
+    pub(super) log: Option<SaidLine>,
+    /// How far a job that is followed is.
+    pub(super) progress: Option<serde_json::Value>,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct SaidLine {
+    pub(super) level: String,
+    pub(super) message: String,
 }

@@ -288,4 +288,10 @@ pub struct JobView {
     /// What it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
+    /// What was asked of it while it ran; not in lists.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub controls: Vec<super::control::Control>,
+    /// The supervision path of its lease's actor, while it runs; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<String>,
 }

@@ -2,6 +2,8 @@
 
 /// Where time comes from.
 pub mod clock;
+/// Controls of a running job, and their receipts.
+pub mod control;
 /// Leases, fences and epochs.
 pub mod fence;
 /// Which errors have the same cause.
@@ -26,6 +28,7 @@ pub mod submit;
 pub mod timeline;
 
 pub use clock::{Clock, Timestamp};
+pub use control::{Control, ControlKind};
 pub use fence::{Epoch, Fence, LeaseToken, ShardEpoch, ShardId};
 pub use fingerprint::fingerprint;
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};

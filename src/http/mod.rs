@@ -44,6 +44,8 @@ pub mod stream;
 pub mod supervision;
 /// Tickets for streams.
 pub mod tickets;
+/// Workers.
+pub mod workers;
 
 pub use access::{AuthConfig, Digest};
 pub use limits::HttpLimits;

@@ -27,6 +27,7 @@ use crate::{actors::console::StreamEvent, domain::FieldError};
         (name = "queues", description = "Queues and their settings"),
         (name = "dead letters", description = "Jobs that failed for good"),
         (name = "workflows", description = "Jobs that depend on one another"),
+        (name = "workers", description = "Who runs jobs"),
         (name = "streams", description = "Events as they happen"),
         (name = "node", description = "The node and its actors"),
     ),

@@ -15,7 +15,7 @@ use super::{
     problem::ApiError,
     queues,
     state::HttpState,
-    stream, supervision, tickets,
+    stream, supervision, tickets, workers,
 };
 
 /// The node's whole face.
@@ -45,6 +45,7 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::attempts))
+        .routes(routes!(jobs::logs))
         .routes(routes!(jobs::graph))
         .routes(routes!(jobs::inspection))
         .routes(routes!(jobs::wait))
@@ -64,6 +65,11 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
         .routes(routes!(queues::purge))
         .routes(routes!(overview::overview))
         .routes(routes!(overview::dashboard))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::get))
+        .routes(routes!(workers::cordon))
+        .routes(routes!(workers::resume))
+        .routes(routes!(workers::drain))
         .routes(routes!(supervision::tree))
         .routes(routes!(supervision::restart))
         .routes(routes!(tickets::create))

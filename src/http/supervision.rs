@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    extract::{ApiJson, Params},
+    extract::{ApiJson, Params, job_id},
     limits::{ACTOR_PATH_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX},
     problem::{ApiError, Problem, RETRY_SOON},
     state::HttpState,
@@ -25,6 +25,7 @@ const DEPTH_MAX: u32 = 16;
     operation_id = "getSupervision",
     params(
         ("path" = Option<String>, Query, description = "Where to begin: names from the root, joined by `/`"),
+        ("job" = Option<String>, Query, format = Uuid, description = "Begin at the lease of this job, which must be active here"),
         ("depth" = Option<u32>, Query, minimum = 0, maximum = 16, description = "How many levels of children; all"),
         ("kind" = Option<String>, Query, description = "Actors of this kind only"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "The most children of an actor; 100"),
@@ -33,7 +34,20 @@ const DEPTH_MAX: u32 = 16;
     responses((status = 200, description = "The actor and what is below it", body = SupervisionNode)),
 )]
 pub async fn tree(State(state): State<HttpState>, params: Params) -> Result<Json<SupervisionNode>, ApiError> {
-    let path = params.one("path")?;
+    let lease = match params.one("job")? {
+        Some(_) if params.one("path")?.is_some() => {
+            return Err(ApiError::invalid_field("/job", "cannot be given together with path"));
+        }
+        Some(text) => {
+            let job = job_id::parse(text).ok_or_else(|| ApiError::invalid_field("/job", "not a job id"))?;
+            Some(state.platform.lease_path(job).ok_or_else(no_such_actor)?)
+        }
+        None => None,
+    };
+    let path = match &lease {
+        Some(path) => Some(path.as_str()),
+        None => params.one("path")?,
+    };
     let depth = params.number("depth", 0..=DEPTH_MAX, DEPTH_MAX)?;
     let kind = params.text("kind")?;
     let after = match params.one("after")? {

@@ -316,6 +316,8 @@ impl JobParts {
             cost: options.cost,
             expires_at: options.expires_at,
             waiting_for: live.and_then(|l| l.gate.as_deref()).and_then(behind).or(waiting_for(state)),
+            controls: Vec::new(),
+            actor: None,
         }
     }
 

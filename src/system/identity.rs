@@ -22,6 +22,15 @@ pub(super) fn node_id(dir: &Path, set: Option<&str>) -> Result<String> {
     }
 }
 
+/// What the machine calls itself.
+pub(super) fn hostname() -> String {
+    let told =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    told.map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".into())
+}
+
 /// What signs webhooks: as set, or a secret that is made once and kept.
 pub(super) fn webhook_signer(dir: &Path, set: Option<&str>) -> Result<WebhookSigner> {
     let text = match set {

@@ -180,7 +180,9 @@ impl Node {
             shards: shards.clone(),
             sessions: sessions.clone(),
             handlers: Arc::new(handlers),
-            worker: WorkerId(format!("{node_id}/local").into()),
+            // Without a slash, so that it stands in a path as it is.
+            worker: WorkerId(format!("{node_id}:local").into()),
+            node: node_id,
             session_door: session_door(config.concurrency()),
             stop_handlers: stop_handlers.clone(),
         };

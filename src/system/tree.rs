@@ -16,7 +16,7 @@ use crate::{
     },
     config::Config,
     domain::{ShardEpoch, WorkerId},
-    worker::{NullSink, Registry},
+    worker::Registry,
 };
 
 /// How long shards take to stop with everything below them.
@@ -32,6 +32,7 @@ pub(super) struct Seeds {
     pub(super) shards: Shards,
     pub(super) sessions: Arc<Sessions>,
     pub(super) handlers: Arc<Registry>,
+    pub(super) node: String,
     pub(super) worker: WorkerId,
     pub(super) session_door: (Door<SessionOp>, DoorReceiver<SessionOp>),
     pub(super) stop_handlers: CancellationToken,
@@ -121,7 +122,9 @@ impl Seeds {
                 queues_served: config.worker_queue_names().map(HashSet::from_iter),
                 concurrency: config.concurrency(),
                 handlers: self.handlers.clone(),
-                sink: Arc::new(NullSink),
+                hostname: super::identity::hostname().into(),
+                node: self.node.as_str().into(),
+                lease_ttl: config.lease_ttl,
                 heartbeat: config.heartbeat_interval,
                 sessions: self.sessions.clone(),
                 queues: self.shards.queues().clone(),

@@ -44,6 +44,10 @@ pub struct AttemptControl {
     pub sink: Arc<dyn JobSink>,
     /// How long a handler that was told to stop may take to do so before it is aborted.
     pub grace: Duration,
+    /// The same for one that is canceled, when that is more; `None`: no more.
+    pub cancel_grace: Option<Duration>,
+    /// Cancelled when `grace` alone holds: the node stops, or the lease is lost.
+    pub hurry: CancellationToken,
     /// Tells the time that the report carries.
     pub clock: Clock,
 }
@@ -51,7 +55,14 @@ pub struct AttemptControl {
 impl AttemptControl {
     /// Control by `cancel` and `sink`, with a grace of 5 s: enough to flush, well under a lease's TTL.
     pub fn new(cancel: CancellationToken, sink: Arc<dyn JobSink>) -> Self {
-        Self { cancel, sink, grace: Duration::from_secs(5), clock: system_clock }
+        Self {
+            cancel,
+            sink,
+            grace: Duration::from_secs(5),
+            cancel_grace: None,
+            hurry: CancellationToken::new(),
+            clock: system_clock,
+        }
     }
 }
 
@@ -126,7 +137,7 @@ pub async fn run_attempt(
             let mut task = JoinSet::new();
             let attempt = execute(handler, registry.is_built_in(&job_type), ctx.clone());
             task.spawn(caught(attempt).instrument(span));
-            supervise(task, deadline, &stop, &control).await
+            supervise(task, deadline, &stop, &control, &ctx).await
         }
     };
     AttemptReport {
@@ -143,22 +154,41 @@ async fn supervise(
     deadline: Instant,
     stop: &CancellationToken,
     control: &AttemptControl,
+    ctx: &JobContext,
 ) -> AttemptOutcome {
     // Biased: a handler that finished counts as finished even if time ran out in the same instant.
     let outcome = tokio::select! {
         biased;
         finished = task.join_next() => {
             // Only what ended before it was told to stop counts, however quickly it obeyed.
-            return if control.cancel.is_cancelled() { AttemptOutcome::Canceled } else { outcome_of(finished) };
+            if control.cancel.is_cancelled() {
+                ctx.note_stop_seen();
+                return AttemptOutcome::Canceled;
+            }
+            return outcome_of(finished);
         }
         () = control.cancel.cancelled() => AttemptOutcome::Canceled,
         () = tokio::time::sleep_until(deadline) => AttemptOutcome::TimedOut,
     };
     stop.cancel();
-    if tokio::time::timeout(control.grace, task.join_next()).await.is_err() {
-        task.shutdown().await;
+    tokio::select! {
+        biased;
+        _ = task.join_next() => ctx.note_stop_seen(),
+        () = patience(control, &outcome) => task.shutdown().await,
     }
     outcome
+}
+
+/// As long as a handler that was told to stop is waited for.
+async fn patience(control: &AttemptControl, outcome: &AttemptOutcome) {
+    let long = control.cancel_grace.filter(|_| matches!(outcome, AttemptOutcome::Canceled));
+    let Some(long) = long.filter(|long| *long > control.grace) else {
+        return tokio::time::sleep(control.grace).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(long) => {}
+        () = async { control.hurry.cancelled().await; tokio::time::sleep(control.grace).await } => {}
+    }
 }
 
 fn outcome_of(finished: Option<Result<Finished, JoinError>>) -> AttemptOutcome {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,13 @@ pub enum JobNote {
         /// The line, at most [`LOG_LINE_BYTES_MAX`].
         message: String,
     },
+    /// It has seen that it is to stop, or has begun to.
+    StopSeen {
+        /// The job.
+        job_id: Uuid,
+        /// The attempt's fence.
+        fence: u64,
+    },
 }
 
 /// Takes what running jobs say. It must never block: when full it drops, and the context counts.
@@ -91,6 +98,7 @@ struct Shared {
     deadline: Instant,
     sink: Arc<dyn JobSink>,
     notes_dropped: AtomicU64,
+    stop_seen: AtomicBool,
 }
 
 impl JobContext {
@@ -102,7 +110,14 @@ impl JobContext {
         sink: Arc<dyn JobSink>,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared { assignment, stop, deadline, sink, notes_dropped: AtomicU64::new(0) }),
+            shared: Arc::new(Shared {
+                assignment,
+                stop,
+                deadline,
+                sink,
+                notes_dropped: AtomicU64::new(0),
+                stop_seen: AtomicBool::new(false),
+            }),
         }
     }
 
@@ -118,7 +133,25 @@ impl JobContext {
 
     /// Cancelled when the handler should stop: the job was canceled, timed out, or its lease is lost.
     pub fn cancelled(&self) -> &CancellationToken {
+        self.is_cancelled();
         &self.shared.stop
+    }
+
+    /// Whether the handler should stop. Who asks when that is so has seen it: the cancel shows as acknowledged.
+    pub fn is_cancelled(&self) -> bool {
+        let is_cancelled = self.shared.stop.is_cancelled();
+        if is_cancelled {
+            self.note_stop_seen();
+        }
+        is_cancelled
+    }
+
+    /// Tells, once, that the handler knows that it is to stop.
+    pub(super) fn note_stop_seen(&self) {
+        if !self.shared.stop_seen.swap(true, Ordering::Relaxed) {
+            let (job_id, fence) = (self.job_id(), self.shared.assignment.fence);
+            self.offer(JobNote::StopSeen { job_id, fence });
+        }
     }
 
     /// When the attempt times out.

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    details::Details,
     messages::StreamEvent,
     state::{Chunk, Found, Ring, Told},
     topics::Topics,
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) ring: Ring,
     pub(super) newest: watch::Sender<u64>,
     readers: AtomicUsize,
+    details: Details,
 }
 
 /// Tells the hub, and reads from it.
@@ -53,7 +55,8 @@ pub struct HubHandle {
 pub fn hub(boot: BootId) -> (HubHandle, DoorReceiver<Vec<StreamEvent>>) {
     let (sender, receiver) = door(DOOR_MAX);
     let newest = watch::Sender::new(0);
-    let shared = Shared { boot, ring: Ring::default(), newest, readers: AtomicUsize::new(0) };
+    let (ring, readers, details) = (Ring::default(), AtomicUsize::new(0), Details::default());
+    let shared = Shared { boot, ring, newest, readers, details };
     (HubHandle { shared: Arc::new(shared), door: sender }, receiver)
 }
 
@@ -79,6 +82,10 @@ impl HubHandle {
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.shared.ring.newest()
+    }
+
+    pub(super) fn details(&self) -> &Details {
+        &self.shared.details
     }
 
     /// How many read.

@@ -4,6 +4,8 @@
 //! costs nothing and is told to start anew when the ring has passed it. A lost message costs one event,
 //! and readers are told of the gap. Restart policy: permanent; the ring outlives the actor.
 
+/// What only those who follow a job hear.
+pub mod details;
 /// The face of the hub.
 pub mod handle;
 /// What is told.
@@ -15,6 +17,7 @@ mod state;
 mod topics;
 
 pub use actor::{HubActor, HubArgs};
+pub use details::{DetailEvent, DetailReader};
 pub use handle::{HubHandle, Merged, StreamItem, Subscription, hub};
 pub use messages::StreamEvent;
 pub use pace::{Pace, Paced};

@@ -22,22 +22,22 @@ pub struct LeaseState {
 impl Actor for LeaseActor {
     type Msg = LeaseMessage;
     type State = LeaseState;
-    type Arguments = (LeaseArgs, Arc<LeaseFacts>, Arc<Probe>);
+    type Arguments = (LeaseArgs, Arc<Probe>);
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Self::Msg>,
-        (args, facts, probe): Self::Arguments,
+        (args, probe): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         crate::crash_point::pass("lease", "start")?;
         if let Some(granted) = args.hand_over {
-            let assign = SessionOp::Assign { session: args.session, granted };
+            let assign = SessionOp::Assign { session: args.facts.session, granted };
             // A session keeps room for every credit it lends. One that is gone has told the queue so.
             if args.door.try_send(assign).is_err() {
-                tracing::warn!(job.id = %args.job, "no room at the session's door for a leased job");
+                tracing::warn!(job.id = %args.facts.job, "no room at the session's door for a leased job");
             }
         }
-        Ok(LeaseState { door: args.door, facts, probe })
+        Ok(LeaseState { door: args.door, facts: args.facts, probe })
     }
 
     async fn handle(
@@ -50,8 +50,9 @@ impl Actor for LeaseActor {
             LeaseMessage::Cancel => {
                 let _timing = state.probe.time("Cancel");
                 let cancel = SessionOp::Cancel { job: state.facts.job, fence: state.facts.fence };
-                if state.door.try_send(cancel).is_ok() {
-                    state.facts.note_cancel_delivered();
+                // Delivered is what its session says. Without room the control waits for the lease's end.
+                if state.door.try_send(cancel).is_err() {
+                    tracing::warn!(job.id = %state.facts.job, "no room at the session's door for a cancel");
                 }
             }
         }

@@ -10,27 +10,14 @@ use crate::{
         runtime::{Directory, Door, LeafError, Probe, spawn_leaf},
         worker::messages::SessionOp,
     },
-    domain::{Fence, JobId, SessionId, Timestamp, WorkerId},
     store::ops::Granted,
 };
 
 /// What a lease's actor is started with.
 #[derive(Debug)]
 pub struct LeaseArgs {
-    /// The job.
-    pub job: JobId,
-    /// What handles it.
-    pub kind: String,
-    /// The number of the attempt.
-    pub attempt: i32,
-    /// The lease's fence.
-    pub fence: Fence,
-    /// The worker.
-    pub worker: WorkerId,
-    /// The worker's session.
-    pub session: SessionId,
-    /// When the lease was given.
-    pub granted_at: Timestamp,
+    /// What is known of the lease.
+    pub facts: Arc<LeaseFacts>,
     /// The session's door.
     pub door: Door<SessionOp>,
     /// The job to hand over; `None` when an earlier incarnation did.
@@ -48,15 +35,16 @@ pub fn spawn_lease(
     supervisor: &ActorCell,
     args: LeaseArgs,
 ) -> Result<ActorRef<LeaseMessage>, LeafError> {
-    let probe = Probe::new("lease", args.job.to_string());
-    let facts = Arc::new(LeaseFacts::new(&args));
+    let probe = Probe::new("lease", args.facts.job.to_string());
     // A leaf has a new place, and with it a new probe, each time.
     let (failures, last_failure) = &args.failures;
     (0..*failures).for_each(|_| probe.note_restart());
     if let Some(reason) = last_failure {
         probe.note_end(reason);
     }
-    let shown = facts.clone();
+    let (facts, shown) = (args.facts.clone(), args.facts.clone());
     probe.describe(move || shown.show());
-    spawn_leaf(directory, supervisor, probe.clone(), LeaseActor, (args, facts, probe))
+    let actor = spawn_leaf(directory, supervisor, probe.clone(), LeaseActor, (args, probe))?;
+    facts.seat(actor.get_id());
+    Ok(actor)
 }

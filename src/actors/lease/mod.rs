@@ -10,9 +10,15 @@ pub mod handle;
 /// What a lease's actor is told.
 pub mod messages;
 
+/// The active jobs of a node.
+pub mod runs;
+/// What is known of a lease beyond its row.
+pub mod state;
+
 mod actor;
-mod state;
 
 pub use actor::LeaseActor;
 pub use handle::{LeaseArgs, spawn_lease};
 pub use messages::LeaseMessage;
+pub use runs::Runs;
+pub use state::{Attempt, LeaseFacts, Lively};

@@ -1,19 +1,19 @@
 //! The console's snapshot: numbers from memory, and four short lists that are read at most once a second,
 //! however many readers there are.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Overview, Platform};
+use super::{Overview, Platform, WorkerView};
 use crate::{
     actors::queue::stats::{Counted, Histogram, SLOT_SECONDS, SLOTS_MAX, Stats, start_of, tick_of},
-    domain::{AttemptRow, BootId, JobId, JobState, JobView, Timestamp},
-    store::{Store, StoreError, read::JobFilter},
+    domain::{AttemptRow, BootId, JobState, JobView, Timestamp},
+    store::{
+        Store, StoreError,
+        dead_letters::{LetterCursor, LetterFilter, LetterRow},
+    },
 };
 
 /// Jobs of each list.
@@ -42,7 +42,7 @@ pub struct Dashboard {
     /// The last hour, in buckets.
     pub trend: Trend,
     /// The workers with a live session.
-    pub workers: Vec<DashboardWorker>,
+    pub workers: Vec<WorkerView>,
     /// The newest dead letters, at most 25.
     pub dead_letters: Vec<DashboardLetter>,
     /// The newest blocked jobs, at most 25.
@@ -116,28 +116,6 @@ pub struct Trend {
     pub retry_rate: Vec<Point>,
     /// As in the metrics.
     pub dead_letter_rate: Vec<Point>,
-}
-
-/// A worker.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DashboardWorker {
-    /// Its id.
-    pub worker_id: String,
-    /// `running`.
-    pub status: &'static str,
-    /// The queues it serves; `*`: all.
-    pub queues: Vec<String>,
-    /// The types it handles; `*`: all.
-    pub types: Vec<String>,
-    /// How many jobs it runs at once.
-    pub concurrency: usize,
-    /// How many run.
-    pub active_lease_count: usize,
-    /// How long ago it was heard.
-    pub heartbeat_age_ms: i64,
-    /// `local`: it is in this process.
-    pub transport: &'static str,
 }
 
 /// A dead letter.
@@ -224,7 +202,7 @@ impl Platform {
     pub async fn dashboard(&self, bucket_seconds: i64) -> Dashboard {
         let snapshot = self.snapshot().await;
         let now = self.clock().now();
-        let workers = self.dashboard_workers();
+        let workers = self.workers();
         let oldest = workers.iter().map(|worker| worker.heartbeat_age_ms).max().unwrap_or(0);
         let lived = now.millis_since(self.1.began) / 1_000;
         Dashboard {
@@ -270,37 +248,6 @@ impl Platform {
         let until = Instant::now() + FRESH.max(began.elapsed() * COST_MAX);
         newest.insert(Arc::new(Snapshot { until, stats, lists })).clone()
     }
-
-    /// The workers as the dashboard shows them.
-    fn dashboard_workers(&self) -> Vec<DashboardWorker> {
-        let names = |names: &Option<std::collections::HashSet<String>>| match names {
-            Some(names) => {
-                let mut names: Vec<String> = names.iter().cloned().collect();
-                names.sort_unstable();
-                names
-            }
-            None => vec!["*".to_owned()],
-        };
-        let mut workers: Vec<DashboardWorker> = self
-            .0
-            .sessions
-            .all()
-            .iter()
-            .map(|facts| DashboardWorker {
-                worker_id: facts.worker.to_string(),
-                status: "running",
-                queues: names(&facts.queues),
-                types: names(&facts.types),
-                concurrency: facts.concurrency,
-                active_lease_count: facts.running.load(Ordering::Relaxed),
-                // In this process: it is heard as long as the process lives.
-                heartbeat_age_ms: 0,
-                transport: "local",
-            })
-            .collect();
-        workers.sort_unstable_by(|a, b| a.worker_id.cmp(&b.worker_id));
-        workers
-    }
 }
 
 async fn lists(store: &dyn Store, now: Timestamp) -> Result<Lists, StoreError> {
@@ -329,19 +276,11 @@ fn bounded<T>(mut jobs: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
     jobs
 }
 
-/// The newest dead letters. To be read from the list of dead letters, where there is one.
+/// The newest dead letters.
 async fn newest_letters(store: &dyn Store) -> Result<Vec<DashboardLetter>, StoreError> {
-    let failed = JobFilter { states: vec![JobState::Failed], ..JobFilter::default() };
-    let mut letters = Vec::new();
-    for JobId(id) in store.jobs(&failed, None, LIST_MAX).await?.into_iter().map(|job| job.id) {
-        let Some(all) = store.inspect(JobId(id)).await? else { continue };
-        letters.extend(all.dead_letter.map(|letter| DashboardLetter {
-            letter,
-            job: all.job,
-            attempts: all.attempts,
-        }));
-    }
-    Ok(letters)
+    let rows = store.dead_letters(&LetterFilter::default(), LetterCursor::newest(), LIST_MAX).await?;
+    let shown = |row: LetterRow| DashboardLetter { letter: row.letter, job: row.job, attempts: row.attempts };
+    Ok(rows.into_iter().map(shown).collect())
 }
 
 /// The numbers of the last hour at `now`, for a node that has lived for so many seconds.

@@ -88,11 +88,6 @@ enum Help {
     Nobody,
 }
 
-/// Whether a worker takes nothing new by an operator's order.
-fn is_cordoned(_facts: &WorkerFacts) -> bool {
-    false
-}
-
 /// What the jobs of a list wait for; what is asked of a queue's memory is asked once.
 #[derive(Debug)]
 pub struct Waits<'a> {
@@ -247,7 +242,7 @@ impl Platform {
         let mut help = Help::Nobody;
         for (_, facts) in self.0.sessions.serving(queue).iter().filter(|(_, facts)| handles(facts)) {
             match () {
-                () if is_cordoned(facts) => {
+                () if facts.is_cordoned() => {
                     if help == Help::Nobody {
                         help = Help::Cordoned;
                     }

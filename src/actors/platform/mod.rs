@@ -9,11 +9,14 @@ mod dead_letters;
 mod explain;
 mod purge;
 mod queues;
+mod running;
+mod workers;
 
 pub use dead_letters::{LETTERS_NAMED_MAX, LetterAction, Letters, LettersDone};
 pub use explain::{Explanation, Reason, Waits};
 pub use purge::{PurgeProgress, Purged};
 pub use queues::{JobCounts, Percentiles, QueueLatency, QueueThroughput, QueueView};
+pub use workers::WorkerView;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +26,8 @@ mod dashboard;
 mod overview;
 
 pub use dashboard::{
-    BUCKET_SECONDS_DEFAULT, Dashboard, DashboardLetter, DashboardWorker, HourMetrics, LatencyMs, Leader,
-    Point, RateLimitRow, Trend,
+    BUCKET_SECONDS_DEFAULT, Dashboard, DashboardLetter, HourMetrics, LatencyMs, Leader, Point, RateLimitRow,
+    Trend,
 };
 pub use overview::Overview;
 

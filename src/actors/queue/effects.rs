@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     actor::QueueState,
     core::{Effect, Happened, Said, Write},
-    lease_actors::has_ended,
+    leasing::has_ended,
     messages::{Arrival, QueueMessage, QueueOp, QueueRequest},
     stats::Counted,
 };
@@ -20,7 +20,7 @@ use crate::{
     domain::{EventKind, JobId, NewJob, Timestamp},
     store::{
         Op, OpResult,
-        ops::{EndOp, GrantOp, LogOp, SettingsOp, SubmitOp, Submitted},
+        ops::{Canceled, EndOp, GrantOp, LogOp, SettingsOp, SubmitOp, Submitted},
     },
 };
 
@@ -263,12 +263,7 @@ impl QueueState {
             }
             QueueOp::Renew { jobs, door } => {
                 let _ = crate::crash_point::pass("queue", "renew");
-                let now = self.now();
-                let lost = self.core.renew(&jobs, now);
-                if !lost.is_empty() {
-                    // Unheard, the session learns it with its next renewal.
-                    drop(door.try_send(SessionOp::Lost(lost)));
-                }
+                self.renew(&jobs, &door);
             }
             QueueOp::SessionUp(session) => {
                 if let Some(facts) = self.args.sessions.get(session) {
@@ -345,6 +340,11 @@ impl QueueState {
             (OpKey::Grant(job), Err(_)) => self.step(|core, _now, out| core.grant_failed(job, out)),
             (OpKey::End(job), outcome) => self.ended(job, tag, outcome),
             (OpKey::Interfere(job), Ok(OpResult::Canceled(done))) => {
+                if matches!(done, Canceled::Requested | Canceled::AlreadyRequested)
+                    && let Some(facts) = self.args.sessions.runs().get(job)
+                {
+                    facts.request_cancel(self.args.clock.now());
+                }
                 self.step(|core, now, out| core.canceled(job, &done, now, out));
             }
             (OpKey::Log(job), _) => self.step(|core, _now, out| core.logged(job, out)),
@@ -404,6 +404,7 @@ impl QueueState {
                     self.args.handle.view().executed(ran);
                     let (ran, what) = (millis(lease.granted_at, ended.at), self.core.ending(job));
                     self.args.handle.view().record(|stats| stats.ended(what, ran, ended.at));
+                    self.args.sessions.runs().end(job, lease.fence, Some((ended.state, ended.at)));
                 }
                 self.step(|core, now, out| core.ended(job, ended, now, out));
             }

@@ -21,7 +21,7 @@ pub mod window;
 mod actor;
 mod effects;
 mod expiry;
-mod lease_actors;
+mod leasing;
 mod load;
 mod recount;
 

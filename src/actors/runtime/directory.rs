@@ -210,6 +210,11 @@ impl Directory {
         Some(Arc::clone(&self.slot_of(actor)?.probe))
     }
 
+    /// Where a running actor stands in the tree.
+    pub fn path_of(&self, actor: ActorId) -> Option<String> {
+        Some(self.slot_of(actor)?.path())
+    }
+
     /// The supervisor at `path`; it stays valid over that supervisor's restarts. `None` also for another actor.
     pub fn supervisor(&self, path: &str) -> Option<SupervisorHandle> {
         let slot = self.slot_at(path)?;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     core::Slots,
     messages::SessionOp,
+    notes::AttemptNotes,
     registry::{Sessions, WorkerFacts},
     run::{assignment_of, report_of},
 };
@@ -30,14 +31,15 @@ use crate::{
     },
     domain::{Clock, Fence, JobId, SessionId, WorkerId},
     store::{OpResult, ops::AttemptError, ops::Granted},
-    worker::{AttemptControl, AttemptReport, JobSink, Registry, run_attempt},
+    worker::{AttemptControl, AttemptReport, Registry, run_attempt},
 };
 
 /// How often a session looks after what it has: reports without an answer, handlers of lost leases.
 const TICK: Duration = Duration::from_millis(250);
 /// When a report without an answer is repeated: its queue dropped its memory. Repeats are safe, by the fence.
-const REPORT_AGAIN: Duration = Duration::from_secs(5);
-/// How long a handler that was told to stop may take before it is aborted.
+pub(super) const REPORT_AGAIN: Duration = Duration::from_secs(5);
+/// How long a handler that timed out, or whose node stops, may take before it is aborted. One that is canceled has
+/// a lease's time.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What the in-process worker is started with; the same for each incarnation.
@@ -51,8 +53,12 @@ pub struct WorkerArgs {
     pub concurrency: usize,
     /// What runs them.
     pub handlers: Arc<Registry>,
-    /// Takes what running jobs say.
-    pub sink: Arc<dyn JobSink>,
+    /// The machine.
+    pub hostname: Arc<str>,
+    /// The node.
+    pub node: Arc<str>,
+    /// How long a lease lasts without a renewal, and a canceled handler may take to stop.
+    pub lease_ttl: Duration,
     /// How often it renews its leases.
     pub heartbeat: Duration,
     /// The sessions of the node.
@@ -93,11 +99,18 @@ pub enum WorkerMessage {
 pub struct WorkerActor;
 
 #[derive(Debug)]
-struct Running {
-    fence: Fence,
-    queue: QueueHandle,
+pub(super) struct Running {
+    pub(super) fence: Fence,
+    pub(super) queue: QueueHandle,
     cancel: CancellationToken,
+    /// Cancelled when its handler has only the short grace to stop.
+    hurry: CancellationToken,
+    started: Instant,
+    task: Option<tokio::task::AbortHandle>,
     timeout: Duration,
+    pub(super) notes: Arc<AttemptNotes>,
+    /// What its handler's end is to be reported as, when its last lines are written.
+    pub(super) ended: Option<Report>,
     /// What the handler's end was reported as, and when last.
     reported: Option<(Report, Instant)>,
 }
@@ -105,11 +118,11 @@ struct Running {
 /// A session's memory.
 #[derive(Debug)]
 pub struct WorkerState {
-    args: WorkerArgs,
+    pub(super) args: WorkerArgs,
     session: SessionId,
     facts: Arc<WorkerFacts>,
     slots: Slots<QueueKey>,
-    running: HashMap<JobId, Running>,
+    pub(super) running: HashMap<JobId, Running>,
     renewed: Instant,
     /// The handlers: dropped, and with it stopped, when this incarnation ends.
     /// A task answers what found no room at the door.
@@ -154,6 +167,11 @@ impl Actor for WorkerActor {
             concurrency: args.concurrency,
             running: 0.into(),
             door: args.door.clone(),
+            hostname: args.hostname.clone(),
+            node: args.node.clone(),
+            started_at: args.clock.now(),
+            seen: args.clock.now().0.into(),
+            control: args.sessions.control(&args.worker),
         });
         // What waited for the incarnation before is not for this one: its queues give those jobs back.
         let mut stale = Vec::new();
@@ -176,8 +194,10 @@ impl Actor for WorkerActor {
         let bell = myself.clone();
         args.receiver.attach(move || drop(bell.cast(WorkerMessage::Bell)));
         drop(myself.send_after(TICK, || WorkerMessage::Tick));
+        let mut slots = Slots::new(args.concurrency);
+        slots.set_lending(!facts.is_cordoned());
         Ok(WorkerState {
-            slots: Slots::new(args.concurrency),
+            slots,
             session,
             facts,
             running: HashMap::new(),
@@ -203,6 +223,9 @@ impl Actor for WorkerActor {
                 for op in ops {
                     state.take(op);
                 }
+                if state.facts.is_cordoned() {
+                    state.steer();
+                }
                 state.lend();
             }
             WorkerMessage::Tick => {
@@ -224,18 +247,18 @@ impl WorkerState {
             SessionOp::Assign { session, granted } if session == self.session => self.assign(*granted),
             // Leased to an incarnation that is gone: its queue has been told, and gives the job back.
             SessionOp::Assign { .. } => {}
-            SessionOp::Logged { .. } | SessionOp::Steered => {}
+            SessionOp::Logged { job, fence, outcome } => self.logged(job, fence, &outcome),
+            SessionOp::Steered => self.steer(),
             SessionOp::Ended { job, fence, outcome } => self.ended(job, fence, &outcome),
             SessionOp::Cancel { job, fence } => {
                 if let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) {
+                    self.tell_delivered(running);
                     running.cancel.cancel();
                 }
             }
             SessionOp::Lost(jobs) => {
                 for (job, fence) in jobs {
-                    if self.running.get(&job).is_some_and(|running| running.fence == fence) {
-                        self.forget(job);
-                    }
+                    self.lost(job, fence);
                 }
             }
             SessionOp::Returned(queue, incarnation, count) => {
@@ -260,9 +283,22 @@ impl WorkerState {
         let _ = crate::crash_point::pass("worker", "done");
         // Asked here, not at the last tick: a handler may obey sooner than that.
         let is_stopping = self.args.stop_handlers.is_cancelled();
-        let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
+        let Some(running) = self.running.get_mut(&job).filter(|running| running.fence == fence) else {
+            return;
+        };
         let report = report_of(*report, running.timeout, is_stopping);
-        self.report(job, report);
+        self.end(job, report);
+    }
+
+    /// A lease ended without our doing. A handler that was told to stop has had its time; another one has the short
+    /// grace. Its slot is free at once, even when it blocks its thread and cannot be stopped.
+    fn lost(&mut self, job: JobId, fence: Fence) {
+        let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
+        let was_told = running.cancel.is_cancelled() || running.started.elapsed() >= running.timeout;
+        if let Some(task) = running.task.as_ref().filter(|_| was_told) {
+            task.abort();
+        }
+        self.forget(job);
     }
 
     /// Looks after tasks that have ended: most have told so through the door; one that found no room there,
@@ -284,7 +320,7 @@ impl WorkerState {
                             message: error.to_string(),
                             stack_trace: None,
                         };
-                        self.report(job, Report::Failed { error, retryable: true, retry_after_ms: None });
+                        self.end(job, Report::Failed { error, retryable: true, retry_after_ms: None });
                     }
                 }
             }
@@ -298,9 +334,25 @@ impl WorkerState {
         self.slots.take(&QueueKey(queue.clone()));
         // Its lease ended without our hearing of it: the former handler must not run beside the new one.
         self.forget(job);
+        // Its queue has put it there before it was handed over; without it the lease is over already.
+        let facts = self.args.sessions.runs().get(job).filter(|facts| facts.fence == fence);
+        let Some(facts) = facts else { return self.slots.give_back() };
         let cancel = self.args.stop_handlers.child_token();
         let timeout = Duration::from_secs(u64::try_from(granted.timeout_seconds).unwrap_or(300));
-        let running = Running { fence, queue, cancel: cancel.clone(), timeout, reported: None };
+        let notes = Arc::new(AttemptNotes::new(facts, self.args.clock.clone()));
+        let running = Running {
+            fence,
+            queue,
+            cancel: cancel.clone(),
+            hurry: self.args.stop_handlers.child_token(),
+            started: Instant::now(),
+            task: None,
+            timeout,
+            notes: notes.clone(),
+            ended: None,
+            reported: None,
+        };
+        let hurry = running.hurry.clone();
         self.running.insert(job, running);
         self.facts.running.store(self.running.len(), Ordering::Relaxed);
         let Some(assignment) = assignment_of(granted) else {
@@ -313,8 +365,10 @@ impl WorkerState {
             return;
         };
         let (handlers, door) = (self.args.handlers.clone(), self.args.door.clone());
-        let mut control = AttemptControl::new(cancel, self.args.sink.clone());
+        let mut control = AttemptControl::new(cancel, notes);
         control.grace = STOP_GRACE;
+        control.cancel_grace = Some(self.args.lease_ttl);
+        control.hurry = hurry;
         let task = self.tasks.spawn(async move {
             let report = Box::new(run_attempt(&handlers, assignment, control).await);
             // Without room at the door the task itself keeps it, and the next tick finds it.
@@ -324,9 +378,12 @@ impl WorkerState {
             }
         });
         self.task_jobs.insert(task.id(), (job, fence));
+        if let Some(running) = self.running.get_mut(&job) {
+            running.task = Some(task);
+        }
     }
 
-    fn report(&mut self, job: JobId, report: Report) {
+    pub(super) fn report(&mut self, job: JobId, report: Report) {
         let Some(running) = self.running.get_mut(&job) else { return };
         running.reported = Some((report.clone(), Instant::now()));
         let reply = Reply::Session { door: self.args.door.clone(), job, fence: running.fence };
@@ -356,6 +413,7 @@ impl WorkerState {
     fn forget(&mut self, job: JobId) {
         if let Some(running) = self.running.remove(&job) {
             running.cancel.cancel();
+            running.hurry.cancel();
             self.slots.give_back();
             self.facts.running.store(self.running.len(), Ordering::Relaxed);
         }
@@ -372,9 +430,9 @@ impl WorkerState {
     }
 
     fn look_after(&mut self) {
-        if self.args.stop_handlers.is_cancelled() {
-            self.slots.stop_lending();
-        }
+        self.facts.note_seen(self.args.clock.now());
+        self.tell_all_notes();
+        self.steer();
         let overdue: Vec<_> = self
             .running
             .iter()
@@ -396,6 +454,29 @@ impl WorkerState {
     fn heartbeat(&self) -> Duration {
         let ttls = self.running.values().filter_map(|running| running.queue.view().shortest_ttl());
         ttls.min().map_or(self.args.heartbeat, |ttl| self.args.heartbeat.min(ttl / 3))
+    }
+
+    /// Does what operators want: who lends no more wants back what is not used.
+    fn steer(&mut self) {
+        if self.args.stop_handlers.is_cancelled() {
+            self.slots.stop_lending();
+            return;
+        }
+        self.slots.set_lending(!self.facts.is_cordoned());
+        if !self.facts.is_cordoned() || self.slots.lent() == 0 {
+            self.facts.control.note_obeyed();
+        }
+        if !self.facts.is_cordoned() {
+            return;
+        }
+        for queue in self.slots.borrowers() {
+            tell_queue(&queue.0, QueueOp::Recall(self.session));
+        }
+        if self.running.is_empty() && self.slots.lent() == 0 && self.facts.control.note_idle() {
+            let mut event = StreamEvent::new("worker.drained", self.args.clock.now());
+            event.worker_id = Some(self.args.worker.to_string());
+            self.args.hub.tell(vec![event]);
+        }
     }
 
     /// Renews every lease: this process lives, and so do its handlers.

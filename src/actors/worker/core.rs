@@ -80,6 +80,22 @@ impl<Q: Clone + Eq + Hash> Slots<Q> {
         }
     }
 
+    /// How many are lent.
+    #[must_use]
+    pub fn lent(&self) -> usize {
+        self.lent.values().map(|(_, count)| count).sum()
+    }
+
+    /// To whom some are lent.
+    pub fn borrowers(&self) -> impl Iterator<Item = &Q> {
+        self.lent.iter().filter(|(_, (_, count))| *count > 0).map(|(queue, _)| queue)
+    }
+
+    /// Whether slots are lent from now on. Who is in line stays there meanwhile.
+    pub fn set_lending(&mut self, lending: bool) {
+        self.lending = lending;
+    }
+
     /// From now on nothing is lent.
     pub fn stop_lending(&mut self) {
         self.lending = false;
@@ -148,6 +164,21 @@ mod tests {
         assert_eq!(slots.lend(), [("q", 3)]);
         slots.renew(&"q", 2);
         assert_eq!(slots.free(), 0, "the same memory keeps its loan");
+    }
+
+    #[test]
+    fn who_asked_while_nothing_was_lent_is_lent_to_afterwards() {
+        let mut slots = Slots::new(3);
+        slots.want("q", 1);
+        slots.lend();
+        slots.take(&"q");
+        assert_eq!((slots.lent(), slots.borrowers().collect::<Vec<_>>()), (2, vec![&"q"]));
+        slots.set_lending(false);
+        slots.returned(&"q", 1, 2);
+        slots.want("q", 1);
+        assert_eq!((slots.lend(), slots.lent(), slots.borrowers().count()), (vec![], 0, 0));
+        slots.set_lending(true);
+        assert_eq!(slots.lend(), [("q", 2)]);
     }
 
     #[test]

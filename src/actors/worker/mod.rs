@@ -5,6 +5,8 @@
 //! ends, its handlers end with it, and the next incarnation says so to every queue, which gives the jobs
 //! back uncharged. Restart policy: permanent.
 
+/// What operators want of a worker.
+pub mod control;
 /// What a session decides.
 pub mod core;
 /// What a session is told.
@@ -14,7 +16,10 @@ pub mod registry;
 
 mod actor;
 pub mod handle;
+mod notes;
 mod run;
+mod telling;
 
 pub use actor::{WorkerActor, WorkerArgs};
+pub use control::{Steer, WorkerControl, WorkerStatus};
 pub use registry::{Sessions, WorkerFacts};

@@ -4,16 +4,16 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
 use dashmap::DashMap;
 
-use super::messages::SessionOp;
+use super::{control::WorkerControl, messages::SessionOp};
 use crate::{
-    actors::{queue::core::SessionInfo, runtime::Door},
-    domain::{SessionId, WorkerId},
+    actors::{lease::Runs, queue::core::SessionInfo, runtime::Door},
+    domain::{SessionId, Timestamp, WorkerId},
 };
 
 /// What is known of a session.
@@ -31,6 +31,16 @@ pub struct WorkerFacts {
     pub running: AtomicUsize,
     /// Its door.
     pub door: Door<SessionOp>,
+    /// The machine it runs on.
+    pub hostname: Arc<str>,
+    /// The node it is connected to.
+    pub node: Arc<str>,
+    /// When its session began, on the store's clock.
+    pub started_at: Timestamp,
+    /// When it was last heard, as microseconds of the store's clock.
+    pub seen: AtomicI64,
+    /// What operators want of it.
+    pub control: Arc<WorkerControl>,
 }
 
 impl WorkerFacts {
@@ -38,6 +48,29 @@ impl WorkerFacts {
     #[must_use]
     pub fn serves(&self, queue: &str) -> bool {
         self.queues.as_ref().is_none_or(|queues| queues.contains(queue))
+    }
+
+    /// Whether it handles this type.
+    #[must_use]
+    pub fn handles(&self, kind: &str) -> bool {
+        self.types.as_ref().is_none_or(|types| types.contains(kind))
+    }
+
+    /// Whether it takes no more jobs, as an operator wants it.
+    #[must_use]
+    pub fn is_cordoned(&self) -> bool {
+        self.control.is_cordoned()
+    }
+
+    /// It was heard.
+    pub fn note_seen(&self, at: Timestamp) {
+        self.seen.store(at.0, Ordering::Relaxed);
+    }
+
+    /// When it was last heard.
+    #[must_use]
+    pub fn last_seen(&self) -> Timestamp {
+        Timestamp(self.seen.load(Ordering::Relaxed))
     }
 
     /// As a queue's core needs it.
@@ -52,6 +85,8 @@ impl WorkerFacts {
 pub struct Sessions {
     live: DashMap<SessionId, Arc<WorkerFacts>>,
     current: Mutex<Option<SessionId>>,
+    controls: DashMap<WorkerId, Arc<WorkerControl>>,
+    runs: Runs,
 }
 
 impl Sessions {
@@ -78,10 +113,22 @@ impl Sessions {
         self.live.iter().filter(|e| serves(e.value())).map(|e| (*e.key(), e.value().clone())).collect()
     }
 
+    /// What operators want of a worker; kept over its sessions.
+    #[must_use]
+    pub fn control(&self, worker: &WorkerId) -> Arc<WorkerControl> {
+        self.controls.entry(worker.clone()).or_default().value().clone()
+    }
+
     /// The live sessions.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<WorkerFacts>> {
-        self.live.iter().map(|entry| entry.value().clone()).collect()
+    pub fn all(&self) -> Vec<(SessionId, Arc<WorkerFacts>)> {
+        self.live.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// The active jobs of this node.
+    #[must_use]
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// How many live.

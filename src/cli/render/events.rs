@@ -9,11 +9,11 @@ const KIND_WIDTH: usize = 24;
 const JOB_WIDTH: usize = 36;
 
 /// Time, kind, job, queue, state, message; `-` for what it does not have. `None` for what is of no interest to
-/// people: the stream's greeting and its signs of life.
+/// people: the stream's greeting, what it says of a job before anything happens, and signs of life.
 pub(in crate::cli) fn event(message: &StreamMessage, view: &View) -> Option<String> {
     let at = paint(&time::at(message.timestamp, view.utc), Tone::Dim, view);
     match message.kind.as_str() {
-        "stream.hello" | "stream.heartbeat" => return None,
+        "stream.hello" | "stream.heartbeat" | "job.snapshot" | "job.heartbeat" => return None,
         "stream.reset" => {
             let told = paint("the stream was reset: events before this one were missed", Tone::Waiting, view);
             return Some(format!("{at}  {:<KIND_WIDTH$}  {told}", "stream.reset"));
@@ -30,13 +30,19 @@ pub(in crate::cli) fn event(message: &StreamMessage, view: &View) -> Option<Stri
     if let Some(text) = &message.message {
         line.push_str(&format!("  {}", clean(text)));
     }
+    if let Some(said) = &message.log {
+        line.push_str(&format!("  {} {}", clean(&said.level), clean(&said.message)));
+    }
+    if let Some(progress) = &message.progress {
+        line.push_str(&format!("  {}", clean(&progress.to_string())));
+    }
     Some(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{render::samples, text::corpus};
+    use crate::cli::{model::SaidLine, render::samples, text::corpus};
 
     fn message(json: &str) -> StreamMessage {
         serde_json::from_str(json).expect("a message")
@@ -61,6 +67,8 @@ mod tests {
             bad.queue = Some(hostile.to_owned());
             bad.state = Some(hostile.to_owned());
             bad.message = Some(format!("{hostile}\nforged line"));
+            bad.log = Some(SaidLine { level: hostile.to_owned(), message: hostile.to_owned() });
+            bad.progress = Some(hostile.into());
             let line = event(&bad, &samples::view(None)).expect("shown");
             corpus::assert_harmless(&line);
             assert_eq!(line.lines().count(), 1, "{line:?}");

@@ -1,6 +1,6 @@
 //! What a request brings, checked: every refusal is a problem.
 
-mod job_id;
+pub(in crate::http) mod job_id;
 mod json;
 mod params;
 

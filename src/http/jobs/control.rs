@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::view;
+use super::{live, view};
 use crate::{
     domain::{JobId, JobState, JobView},
     http::{
@@ -95,5 +95,6 @@ async fn accepted(
     id: JobId,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     let job = state.read(state.platform.store().job(id)).await?.ok_or_else(ApiError::no_such_job)?;
+    let job = live::whole(state, job).await?;
     Ok((StatusCode::ACCEPTED, Json(view::live(state, principal, job))))
 }

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},
 };
 
-use super::{cursor, view};
+use super::{cursor, live, view};
 use crate::{
     domain::{JobState, JobView},
     http::{
@@ -82,7 +82,7 @@ pub async fn list(
     let mut waits = state.platform.waits();
     let jobs = jobs.into_iter().map(|mut job| {
         job.waiting_for = waits.of(&job);
-        view::shown(principal, job)
+        view::shown(principal, live::overlaid(&state, job))
     });
     let jobs = jobs.collect();
     Ok((headers, Json(jobs)))

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::HeaderMap};
 use serde::Serialize;
 
-use super::{cursor, view};
+use super::{cursor, live, view};
 use crate::{
     domain::{AttemptRow, JobView, TimelineRow, Timestamp},
     http::{
@@ -57,6 +57,7 @@ pub async fn get(
     JobPath(id): JobPath,
 ) -> Result<Json<JobView>, ApiError> {
     let job = state.read(state.platform.store().job(id)).await?.ok_or_else(ApiError::no_such_job)?;
+    let job = live::whole(&state, job).await?;
     Ok(Json(view::live(&state, principal, job)))
 }
 
@@ -147,7 +148,7 @@ pub async fn inspection(
 ) -> Result<Json<InspectionView>, ApiError> {
     let found = state.read(state.platform.store().inspect(id)).await?.ok_or_else(ApiError::no_such_job)?;
     Ok(Json(InspectionView {
-        job: view::live(&state, principal, found.job),
+        job: view::live(&state, principal, live::with_rows(&state, found.job, &found.events)),
         attempts: found.attempts,
         events: found.events,
         graph: found.graph,

@@ -78,7 +78,8 @@ pub async fn submit(
     let asked = job.clone();
     match state.change(async move { platform.submit(asked).await }).await? {
         Ok(Submitted::Made { entry, created_at, blocked_reason }) => {
-            let job = view::live(&state, principal, view::made(job, &entry, created_at, blocked_reason));
+            let job = super::live::overlaid(&state, view::made(job, &entry, created_at, blocked_reason));
+            let job = view::live(&state, principal, job);
             let body = SubmitResponse { job, duplicate_suppressed: false, idempotency: None };
             Ok((StatusCode::ACCEPTED, Json(body)))
         }

@@ -57,6 +57,7 @@ pub async fn wait(
         let ended = job.state.is_terminal();
         if ended || Instant::now() >= deadline || state.stopping().is_cancelled() {
             let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+            let job = super::live::whole(&state, job).await?;
             return Ok((status, Json(view::live(&state, principal, job))));
         }
         let until = deadline.min(Instant::now() + sweep);

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::follow::Follow;
 use crate::{
-    actors::console::{HubHandle, Pace, Paced, StreamEvent, StreamItem, Subscription, Told, Topics},
+    actors::console::{
+        DetailEvent, HubHandle, Pace, Paced, StreamEvent, StreamItem, Subscription, Told, Topics,
+    },
     domain::{BootId, Timestamp},
     http::{extract::Params, problem::ApiError, state::HttpState},
 };
@@ -48,6 +51,8 @@ pub enum StreamMessage {
     Control(Control),
     /// What happened on the node.
     Event(Box<StreamEvent>),
+    /// What a followed job says, or is.
+    Detail(Box<DetailEvent>),
 }
 
 /// A message of a stream, on its way.
@@ -55,17 +60,18 @@ pub enum StreamMessage {
 pub(super) enum Message {
     Control(Control),
     Event(Told),
+    Detail(Box<DetailEvent>),
 }
 
 impl Message {
     /// As JSON. An event's was made once for all readers.
     pub(super) fn text(&self) -> Bytes {
-        match self {
-            Self::Control(control) => {
-                serde_json::to_vec(control).map_or(Bytes::from_static(NO_TEXT.as_bytes()), Bytes::from)
-            }
-            Self::Event(event) => event.text(),
-        }
+        let made = match self {
+            Self::Event(event) => return event.text(),
+            Self::Control(control) => serde_json::to_vec(control),
+            Self::Detail(detail) => serde_json::to_vec(detail),
+        };
+        made.map_or(Bytes::from_static(NO_TEXT.as_bytes()), Bytes::from)
     }
 
     /// The place to go on from after this message. A hello is none: its `seq` may be ahead of events that
@@ -73,6 +79,7 @@ impl Message {
     pub(super) fn place(&self) -> Option<u64> {
         match self {
             Self::Event(event) => Some(event.seq),
+            Self::Detail(detail) => Some(detail.seq),
             Self::Control(control) => (control.kind != HELLO).then_some(control.seq),
         }
     }
@@ -87,6 +94,10 @@ pub(super) struct Feed {
     hello: Option<Control>,
     is_too_slow: bool,
     clock: HttpState,
+    /// The jobs that the topics name.
+    follow: Follow,
+    /// The reader's place among the events.
+    place: u64,
 }
 
 /// Where a reader wants to begin.
@@ -114,10 +125,13 @@ impl Feed {
             // No stream has this id, so the hub answers with a reset.
             Since::Gone => (BootId(uuid::Uuid::nil()), 0),
         };
+        let place = if since.0 == hub.stream_id() { since.1 } else { newest };
         let events = hub.subscribe(topics, Some(since));
+        let follow = Follow::open(state, &hub, params)?;
         let hello = control(state, &hub, HELLO, newest);
         let pace = Pace::new(Instant::now(), events.lag());
-        Ok(Self { hub, events, pace, hello: Some(hello), is_too_slow: false, clock: state.clone() })
+        let clock = state.clone();
+        Ok(Self { hub, events, pace, hello: Some(hello), is_too_slow: false, clock, follow, place })
     }
 
     /// The next message; `None` when the stream has ended, or the reader is too slow for it. Cancel safe.
@@ -126,9 +140,18 @@ impl Feed {
             return Some(Message::Control(hello));
         }
         loop {
+            // Who joins gets what is and was said before what happens next.
+            if self.follow.is_joining() {
+                let event = self.follow.next().await;
+                return Some(self.detail(event));
+            }
             match self.paced() {
                 Paced::Send => {
-                    let item = self.events.next().await;
+                    let item = tokio::select! {
+                        biased;
+                        event = self.follow.next() => return Some(self.detail(event)),
+                        item = self.events.next() => item,
+                    };
                     return self.message(item);
                 }
                 Paced::Merge => {
@@ -137,7 +160,11 @@ impl Feed {
                     }
                 }
                 // What comes meanwhile is merged with it.
-                Paced::MergeAt(at) => tokio::time::sleep_until(at).await,
+                Paced::MergeAt(at) => tokio::select! {
+                    biased;
+                    event = self.follow.next() => return Some(self.detail(event)),
+                    () = tokio::time::sleep_until(at) => {}
+                },
                 Paced::Drop => {
                     self.is_too_slow = true;
                     return self.merged();
@@ -146,9 +173,18 @@ impl Feed {
         }
     }
 
+    fn detail(&self, mut event: DetailEvent) -> Message {
+        event.seq = self.place;
+        Message::Detail(Box::new(event))
+    }
+
     /// The next message, if there is one that need not be waited for.
     pub(super) fn ready(&mut self) -> Option<Message> {
-        if self.hello.is_some() || self.events.lag() == 0 || self.paced() != Paced::Send {
+        if self.hello.is_some()
+            || self.follow.is_joining()
+            || self.events.lag() == 0
+            || self.paced() != Paced::Send
+        {
             return None;
         }
         let item = self.events.ready()?;
@@ -169,14 +205,16 @@ impl Feed {
         if lag == 0 { Paced::Send } else { self.pace.next(Instant::now(), lag, self.hub.readers()) }
     }
 
-    fn message(&self, item: StreamItem) -> Option<Message> {
+    fn message(&mut self, item: StreamItem) -> Option<Message> {
         let control = |kind, newest| Message::Control(control(&self.clock, &self.hub, kind, newest));
-        Some(match item {
+        let message = match item {
             StreamItem::Event(event) => Message::Event(event),
             StreamItem::Reset { newest } => control("stream.reset", newest),
             StreamItem::Heartbeat { newest } => control("stream.heartbeat", newest),
             StreamItem::Closed => return None,
-        })
+        };
+        self.place = message.place().unwrap_or(self.place);
+        Some(message)
     }
 
     fn merged(&mut self) -> Option<Message> {
@@ -185,6 +223,7 @@ impl Feed {
         let mut told = control(&self.clock, &self.hub, "stream.merged", merged.to);
         told.from = Some(merged.from);
         told.counts = Some(merged.counts);
+        self.place = merged.to;
         Some(Message::Control(told))
     }
 

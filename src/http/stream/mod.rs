@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stream.hello       first: the stream's id and its newest seq
+//! job.snapshot …     next, for each job that a topic names: what it is, and the lines of its log (`follow`)
 //! stream.reset       next, when the reader asked for a place that is gone: read the state anew
 //! job.started …      events, seq dense unless topics narrow
 //! stream.merged      how many there were of each kind, instead of events: there are too many for this reader
@@ -13,6 +14,7 @@
 //! buffer of 16 KiB (at most 1 MiB), and what its socket holds.
 
 mod feed;
+mod follow;
 mod sse;
 mod ws;
 

@@ -43,6 +43,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     params(
         ("ticket" = Option<String>, Query, description = "A ticket, instead of a key"),
         ("topics" = Option<String>, Query, description = "`job:{id}`, `queue:{q}`, `worker:{id}`, `kind:job.failed`, `kind:worker.*`; a comma list"),
+        ("logsAfter" = Option<i64>, Query, minimum = 0, description = "With a topic `job:{id}`: lines of its log behind this `seq`, instead of the last 1,000"),
         ("since" = Option<String>, Query, description = "`streamId:seq`: where to go on"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was read"),
     ),

@@ -41,6 +41,7 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
     params(
         ("ticket" = Option<String>, Query, description = "A ticket, instead of a key"),
         ("topics" = Option<String>, Query, description = "`job:{id}`, `queue:{q}`, `worker:{id}`, `kind:job.failed`, `kind:worker.*`; a comma list"),
+        ("logsAfter" = Option<i64>, Query, minimum = 0, description = "With a topic `job:{id}`: lines of its log behind this `seq`, instead of the last 1,000"),
         ("since" = Option<String>, Query, description = "`streamId:seq`: where to go on"),
         ("Last-Event-ID" = Option<String>, Header, description = "The same as `since`"),
     ),

@@ -7,7 +7,7 @@ use lettre::{AsyncTransport, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::worker::job_error::chain;
-use crate::worker::{JobContext, JobError, SmtpSettings};
+use crate::worker::{JobContext, JobError, LogLevel, SmtpSettings};
 
 use super::Tools;
 
@@ -57,6 +57,8 @@ pub(super) async fn run(tools: Arc<Tools>, ctx: JobContext, payload: Payload) ->
             ("outbox", Some(path.map_err(|error| JobError::caused_by("outbox", &error))?), None)
         }
     };
+    // Not to whom: logs are read by more people than payloads.
+    ctx.log(LogLevel::Info, format!("sent {message_id} by {via}"));
     Ok(Sent { recipient: shown, message_id, via, path, response })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::worker::{ContentRef, JobContext, JobError};
+use crate::worker::{ContentRef, JobContext, JobError, LogLevel};
 
 use super::Tools;
 use super::exif::{CameraData, camera_data};
@@ -59,6 +59,7 @@ pub(super) async fn run(tools: Arc<Tools>, ctx: JobContext, payload: Payload) ->
         parents::<Thumbnail>(&ctx).filter(|thumbnail| thumbnail.file_id == file_id).collect();
     thumbnails.sort_by_key(|thumbnail| thumbnail.size);
     let results = &ctx.assignment().dependency_results;
+    ctx.log(LogLevel::Info, format!("{} bytes, {} thumbnails", content.bytes, thumbnails.len()));
     Ok(Metadata {
         total_bytes: content.bytes + thumbnails.iter().map(|thumbnail| thumbnail.content.bytes).sum::<u64>(),
         original: Original {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::worker::{JobContext, JobError, JobOutput, OutboundRequest};
+use crate::worker::{JobContext, JobError, JobOutput, LogLevel, OutboundRequest};
 
 use super::Tools;
 use super::payload::Id;
@@ -91,6 +91,7 @@ pub(super) async fn run(tools: Arc<Tools>, ctx: JobContext, payload: Payload) ->
         let path = tools.platform.outbox.deliver(&name, body.get().as_bytes()).await;
         ("outbox", Some(path.map_err(|error| JobError::caused_by("outbox", &error))?), None)
     };
+    ctx.log(LogLevel::Info, format!("told of {told_of} jobs by {via}"));
     Ok(Notified {
         user_id: payload.user_id,
         channel: payload.channel,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
-use crate::worker::{ContentHash, ContentRef, FinishedJob, HistoryFilter, JobContext, JobError};
+use crate::worker::{ContentHash, ContentRef, FinishedJob, HistoryFilter, JobContext, JobError, LogLevel};
 
 use super::Tools;
 use super::payload::Id;
@@ -121,6 +121,11 @@ pub(super) async fn run(tools: Arc<Tools>, ctx: JobContext, payload: Payload) ->
         let stored = tools.platform.content.put(html, Some("text/html"), REPORT_BYTES_MAX).await;
         let stored = stored.map_err(|error| error.into_job_error())?;
         files.push(publish(&tools, &ctx, &report_id, "html", stored).await?);
+    }
+    let (rows, kinds) = (tallied.totals.jobs(), files.len());
+    ctx.log(LogLevel::Info, format!("{rows} jobs in {kinds} files"));
+    if tallied.truncated {
+        ctx.log(LogLevel::Warn, format!("there were more jobs than the {ROWS_MAX} of a report"));
     }
     Ok(Report {
         report_id,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::worker::panics::panic_error;
-use crate::worker::{ContentRef, JobContext, JobError};
+use crate::worker::{ContentRef, JobContext, JobError, LogLevel};
 
 use super::Tools;
 use super::payload::{Id, Thumbnail, ThumbnailSize, original};
@@ -32,6 +32,7 @@ pub(super) async fn run(tools: Arc<Tools>, ctx: JobContext, payload: Payload) ->
     let folder = ["thumbnails", &ctx.assignment().tenant, file_id.as_str()];
     let name = format!("{}.{}", size.as_str(), shrunk.extension);
     let path = store.publish(&folder, &name, &content).await.map_err(|error| error.into_job_error())?;
+    ctx.log(LogLevel::Info, format!("{}×{} as {path}, {} bytes", shrunk.width, shrunk.height, content.bytes));
     Ok(Thumbnail { file_id, size, width: shrunk.width, height: shrunk.height, content, path })
 }
 

@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::worker::{JobContext, JobError, OutboundRequest, OutboundResponse};
+use crate::worker::{JobContext, JobError, LogLevel, OutboundRequest, OutboundResponse};
 
 use super::Tools;
 
@@ -78,6 +78,9 @@ pub(super) async fn deliver(
     }
     let sent = tools.platform.outbound.send(request).await;
     let response = sent.map_err(|error| error.into_job_error())?;
+    let (status, took) = (response.status, response.latency.as_millis());
+    let level = if status.is_success() { LogLevel::Info } else { LogLevel::Warn };
+    ctx.log(level, format!("answered {} after {took} ms", status.as_u16()));
     judge(&response, now)?;
     Ok(Delivery {
         status: response.status.as_u16(),

@@ -84,9 +84,11 @@ impl QueueCore {
     pub(super) fn run_out(&mut self, job: JobId, fence: Fence, now: Now, out: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get(job).filter(|lease| lease.fence == fence) else { return };
         if lease.cancel_by_ms.is_some_and(|by| by <= now.mono_ms) {
+            crate::metrics::lease_forced("cancel");
             let reason = "canceled by force: its worker had not stopped in time".into();
             self.write_end(job, fence, EndKind::Canceled { reason }, None, out);
         } else if lease.timeout_by_ms <= now.mono_ms {
+            crate::metrics::lease_forced("timeout");
             let message = "its worker had not stopped one lease time after the time-out".into();
             let error = AttemptError { error_type: "timeout".into(), message, stack_trace: None };
             let report = Report::Failed { error, retryable: true, retry_after_ms: None };

@@ -177,3 +177,33 @@ fn an_end_is_written_behind_the_lines_before_it_and_only_the_newest_lines_wait()
     rig.started.remove(&job);
     rig.drain();
 }
+
+#[test]
+fn the_third_worker_death_under_a_job_makes_it_poison_attempts_left_or_not() {
+    let mut rig = Rig::new(WIDE);
+    rig.submit(1, 5, 0, 0);
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        let session = SessionId::new();
+        rig.sessions.insert(session);
+        let info = SessionInfo { worker: WorkerId("w".into()), types: None };
+        rig.step(|core, _, out| core.session_up(session, info, out));
+        rig.step(|core, _, out| core.credit(session, 1, out));
+        while !rig.readings.is_empty() {
+            rig.read(0, false);
+        }
+        rig.commit(0, false);
+        let (job, _) = rig.nth_started(0).expect("it runs");
+        rig.started.remove(&job);
+        rig.sessions.remove(&session);
+        rig.step(|core, _, out| core.session_down(session, true, out));
+        let Some(Write::End { kind, .. }) = rig.writes.first() else { panic!("an end: {:?}", rig.writes) };
+        ends.push(match kind {
+            EndKind::Recovered { error } | EndKind::RecoveredFailed { error } => error.error_type.clone(),
+            other => panic!("{other:?}"),
+        });
+        rig.commit(0, false);
+    }
+    assert_eq!(ends, ["lease_expired", "lease_expired", "poison"]);
+    assert_eq!(rig.ended.len(), 1, "it has ended");
+}

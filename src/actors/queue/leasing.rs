@@ -1,32 +1,29 @@
-//! The actors of a queue's leases: started, adopted, revived and stopped.
+//! The actors of a queue's leases, and what is known of them.
 
-use super::actor::{LEASE_SUPERVISORS, QueueState};
+use std::sync::Arc;
+
+use super::{
+    actor::{LEASE_SUPERVISORS, QueueState},
+    core::Now,
+    leases::Lease,
+};
 use crate::{
     actors::{
-        lease::{LeaseArgs, LeaseMessage, spawn_lease},
+        console::DetailEvent,
+        lease::{Attempt, LeaseArgs, LeaseFacts, LeaseMessage, spawn_lease},
+        runtime::Door,
         worker::messages::SessionOp,
     },
-    domain::{Fence, JobId, SessionId},
+    domain::{Fence, JobId, SessionId, Timestamp},
     store::ops::Granted,
 };
 
 impl QueueState {
     pub(super) fn start_lease(&mut self, granted: Box<Granted>, session: SessionId) {
         let (job, fence) = (granted.job, granted.fence);
-        let Some(lease) = self.core.leases().get(job) else { return };
-        let Some(facts) = self.args.sessions.get(session) else { return };
-        let args = LeaseArgs {
-            job,
-            kind: granted.kind.clone(),
-            attempt: granted.attempt,
-            fence,
-            worker: lease.worker.clone(),
-            session,
-            granted_at: granted.granted_at,
-            door: facts.door.clone(),
-            hand_over: Some(granted),
-            failures: (0, None),
-        };
+        let Some(facts) = self.facts_of(job) else { return };
+        let Some(door) = self.args.sessions.get(session).map(|facts| facts.door.clone()) else { return };
+        let args = LeaseArgs { facts, door, hand_over: Some(granted), failures: (0, None) };
         self.spawn_lease(job, fence, args);
     }
 
@@ -34,26 +31,57 @@ impl QueueState {
         if self.leases.get(&job).is_some_and(|(held, _)| *held == fence) {
             return;
         }
-        let Some(lease) = self.core.leases().get(job) else { return };
-        let Some(facts) = self.args.sessions.get(session) else { return };
-        let args = LeaseArgs {
-            job,
-            kind: lease.kind.clone(),
-            attempt: lease.attempt,
-            fence,
-            worker: lease.worker.clone(),
-            session,
-            granted_at: lease.granted_at,
-            door: facts.door.clone(),
-            hand_over: None,
-            failures: (lease.actor_failures, self.lease_failure.take()),
-        };
+        let Some(failures) = self.core.leases().get(job).map(|lease| lease.actor_failures) else { return };
+        let Some(door) = self.args.sessions.get(session).map(|facts| facts.door.clone()) else { return };
+        let Some(facts) = self.facts_of(job) else { return };
+        let failures = (failures, self.lease_failure.take());
+        let args = LeaseArgs { facts, door, hand_over: None, failures };
         self.spawn_lease(job, fence, args);
         // The one before may have ended before it handed the job over.
         self.reconcile_jobs(session, vec![(job, fence)]);
     }
 
-    fn spawn_lease(&mut self, job: JobId, fence: Fence, args: LeaseArgs) {
+    /// What is known of an active job's lease; kept over its actor's restarts and this queue's.
+    pub(super) fn facts_of(&self, job: JobId) -> Option<Arc<LeaseFacts>> {
+        let (now, lease) = (self.now(), self.core.leases().get(job)?);
+        let facts = self.args.sessions.runs().begin(job, lease.fence, || {
+            let attempt = Attempt {
+                job,
+                kind: lease.kind.clone(),
+                queue: self.args.handle.name().clone(),
+                attempt: lease.attempt,
+                fence: lease.fence,
+                worker: lease.worker.clone(),
+                session: lease.session,
+                granted_at: lease.granted_at,
+            };
+            LeaseFacts::new(attempt, shown_expiry(lease, now))
+        });
+        if lease.cancel_requested {
+            facts.request_cancel(now.store);
+        }
+        Some(facts)
+    }
+
+    pub(super) fn renew(&mut self, jobs: &[(JobId, Fence)], door: &Door<SessionOp>) {
+        let now = self.now();
+        let lost = self.core.renew(jobs, now);
+        let runs = self.args.sessions.runs();
+        for (job, fence) in jobs {
+            let (Some(lease), Some(facts)) = (self.core.leases().get(*job), runs.get(*job)) else { continue };
+            if lease.fence == *fence && facts.fence == *fence {
+                facts.renewed(now.store, shown_expiry(lease, now));
+                let told = || vec![DetailEvent::new("job.heartbeat", *job, now.store)];
+                self.args.hub.tell_details(*job, told);
+            }
+        }
+        if !lost.is_empty() {
+            // Unheard, the session learns it with its next renewal.
+            drop(door.try_send(SessionOp::Lost(lost)));
+        }
+    }
+
+    pub(super) fn spawn_lease(&mut self, job: JobId, fence: Fence, args: LeaseArgs) {
         let index = usize::from(job.0.as_bytes()[15]) % LEASE_SUPERVISORS;
         let Some(supervisor) = self.lease_supervisor(index) else {
             tracing::warn!(job.id = %job, "no lease supervisor: the lease runs without an actor");
@@ -76,14 +104,15 @@ impl QueueState {
     }
 
     /// A job is never kept from its worker because its actor could not be started.
-    fn hand_over_directly(&self, args: LeaseArgs) {
+    pub(super) fn hand_over_directly(&self, args: LeaseArgs) {
         if let Some(granted) = args.hand_over {
-            let assign = SessionOp::Assign { session: args.session, granted };
+            let assign = SessionOp::Assign { session: args.facts.session, granted };
             drop(args.door.try_send(assign));
         }
     }
 
     pub(super) fn stop_lease(&mut self, job: JobId, fence: Fence) {
+        self.args.sessions.runs().end(job, fence, None);
         if self.leases.get(&job).is_some_and(|(held, _)| *held == fence)
             && let Some((_, actor)) = self.leases.remove(&job)
         {
@@ -93,7 +122,7 @@ impl QueueState {
         }
     }
 
-    fn lease_supervisor(&mut self, index: usize) -> Option<ractor::ActorCell> {
+    pub(super) fn lease_supervisor(&mut self, index: usize) -> Option<ractor::ActorCell> {
         let known = self.lease_supervisors[index].as_ref();
         if let Some(cell) = known.filter(|cell| cell.get_status() == ractor::ActorStatus::Running) {
             return Some(cell.clone());
@@ -147,6 +176,11 @@ impl QueueState {
         for (job, fence) in strays {
             self.stop_lease(job, fence);
         }
+        let name = self.args.handle.name();
+        let is_held = |facts: &LeaseFacts| {
+            self.core.leases().get(facts.job).is_some_and(|lease| lease.fence == facts.fence)
+        };
+        self.args.sessions.runs().retain(|facts| facts.queue != *name || is_held(facts));
     }
 
     /// Asks a session which of the leases it is believed to have it has.
@@ -157,7 +191,7 @@ impl QueueState {
         }
     }
 
-    fn reconcile_jobs(&self, session: SessionId, jobs: Vec<(JobId, Fence)>) {
+    pub(super) fn reconcile_jobs(&self, session: SessionId, jobs: Vec<(JobId, Fence)>) {
         if let Some(facts) = self.args.sessions.get(session) {
             let ask = SessionOp::Reconcile { queue: self.args.handle.clone(), jobs };
             if facts.door.try_send(ask).is_err() {
@@ -167,7 +201,12 @@ impl QueueState {
     }
 }
 
-/// Whether a lease's actor is no more.
+/// When a lease ends unless it is renewed, on the store's clock.
+fn shown_expiry(lease: &Lease, now: Now) -> Timestamp {
+    let left = lease.expires_ms.saturating_sub(now.mono_ms);
+    now.store.plus_millis(i64::try_from(left).unwrap_or(i64::MAX))
+}
+
 pub(super) fn has_ended(actor: &ractor::ActorRef<LeaseMessage>) -> bool {
     actor.get_status() >= ractor::ActorStatus::Stopping
 }
