@@ -58,7 +58,6 @@ impl Seeds {
             let turn = Arc::new(Semaphore::new(1));
             spec = spec.child(ChildSpec::new(format!("lane-{lane}"), "lane", move |context| {
                 context.probe.watch_door(&door);
-                context.probe.measure_latency();
                 let args = LaneArgs {
                     lane: u16::try_from(lane).unwrap_or(0),
                     store: store.clone(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 mod dashboard;
 mod overview;
+mod restart;
 
 pub use dashboard::{
     BUCKET_SECONDS_DEFAULT, Dashboard, DashboardLetter, DashboardWorker, HourMetrics, LatencyMs, Leader,
