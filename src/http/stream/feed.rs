@@ -116,7 +116,7 @@ impl Feed {
         };
         let events = hub.subscribe(topics, Some(since));
         let hello = control(state, &hub, HELLO, newest);
-        let pace = Pace::new(Instant::now(), events.lag());
+        let pace = Pace::new(Instant::now(), events.lag(), hub.readers());
         Ok(Self { hub, events, pace, hello: Some(hello), is_too_slow: false, clock: state.clone() })
     }
 
