@@ -168,9 +168,9 @@ impl Probe {
         self.busy_nanos.fetch_add(nanos, Relaxed);
         self.rate.record(self.created.elapsed(), count);
         *lock(&self.last_message) = kind;
-        if count > 0 {
+        if let Some(each) = nanos.checked_div(count) {
             // 160 bytes, for those alone that handle something: most leases are never told anything.
-            self.latency.get_or_init(Box::default).record(nanos / count);
+            self.latency.get_or_init(Box::default).record(each);
         }
     }
 

@@ -180,7 +180,8 @@ impl Feed {
     }
 
     fn merged(&mut self) -> Option<Message> {
-        let merged = self.events.merge()?;
+        // Of what is no topic of its own a reader hears nothing, however much there was.
+        let merged = self.events.merge().filter(|merged| !merged.counts.is_empty())?;
         crate::metrics::events_merged(merged.to + 1 - merged.from);
         let mut told = control(&self.clock, &self.hub, "stream.merged", merged.to);
         told.from = Some(merged.from);
