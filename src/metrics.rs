@@ -52,6 +52,10 @@ fn describe() {
         "ganger_events_merged_total",
         "stream events that a reader was told the number of only"
     );
+    describe_counter!(
+        "ganger_streams_dropped_total",
+        "readers of the event stream that were closed for their own fault"
+    );
     describe_counter!("ganger_counters_healed_total", "counters of jobs that were wrong and were put right");
     describe_gauge!("ganger_jobs", "jobs by state");
     describe_gauge!("ganger_leases_active", "active jobs");
@@ -131,6 +135,11 @@ pub fn events_dropped(count: u64) {
 /// A reader was told of events only how many there were.
 pub fn events_merged(count: u64) {
     counter!("ganger_events_merged_total").increment(count);
+}
+
+/// A reader of the event stream was closed: `slow`, `stalled`, `talkative` or `unreadable`.
+pub fn stream_dropped(fault: &'static str) {
+    counter!("ganger_streams_dropped_total", "fault" => fault).increment(1);
 }
 
 /// Counters were wrong and were put right: those in the `store`, or a queue's in `memory`.

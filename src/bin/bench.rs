@@ -24,6 +24,9 @@ use ganger::{
 use hdrhistogram::Histogram;
 use serde_json::json;
 
+#[path = "bench/streams.rs"]
+mod streams;
+
 /// Jobs are made of many small allocations on one thread that are freed on another, which glibc's
 /// allocator does under a lock: a third of a drain's time (perf).
 #[global_allocator]
@@ -60,6 +63,15 @@ struct Args {
     /// Bytes of a payload.
     #[arg(long, default_value_t = 200)]
     payload_bytes: usize,
+    /// What is measured; without it, jobs.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// What readers of the event stream cost the jobs.
+    Streams(streams::StreamsArgs),
 }
 
 fn main() -> ExitCode {
@@ -85,7 +97,10 @@ async fn run(args: Args) -> Result<()> {
     let engine = if args.postgres_url.is_some() { "postgres" } else { "sqlite" };
     let temporary = std::env::temp_dir().join(format!("ganger-bench-{}", JobId::new()));
     let data_dir = args.data_dir.clone().unwrap_or_else(|| temporary.clone());
-    let measured = measure(&args, engine, &data_dir).await;
+    let measured = match &args.what {
+        Some(What::Streams(streams)) => streams::measure(&args, streams, engine, &data_dir).await,
+        None => measure(&args, engine, &data_dir).await,
+    };
     if args.data_dir.is_none() {
         std::fs::remove_dir_all(&temporary).context("the temporary directory was not removed")?;
     }

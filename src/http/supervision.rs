@@ -4,6 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access::Principal,
     extract::{ApiJson, Params, job_id},
     limits::{ACTOR_PATH_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX},
     problem::{ApiError, Problem, RETRY_SOON},
@@ -69,7 +70,7 @@ pub struct RestartRequest {
 
 /// Starts an actor again, with all below it
 ///
-/// Nothing durable is lost: an actor reloads what it owns.
+/// Nothing durable is lost: an actor reloads what it owns. It is a row in the audit log.
 #[utoipa::path(
     post,
     path = "/api/v1/supervision/restart",
@@ -83,13 +84,15 @@ pub struct RestartRequest {
 )]
 pub async fn restart(
     State(state): State<HttpState>,
+    principal: Principal,
     ApiJson(request): ApiJson<RestartRequest>,
 ) -> Result<(StatusCode, Json<RestartRequest>), ApiError> {
     if request.path.is_empty() || request.path.len() > ACTOR_PATH_BYTES_MAX {
         let detail = format!("must have 1 to {ACTOR_PATH_BYTES_MAX} bytes");
         return Err(ApiError::invalid_field("/path", detail));
     }
-    match state.platform.restart(&request.path) {
+    let (platform, path, by) = (state.platform.clone(), request.path.clone(), principal.requester(None));
+    match state.change(async move { platform.restart_for(&path, by).await }).await? {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(request))),
         Err(OperatorError::NotFound) => Err(no_such_actor()),
         Err(error @ OperatorError::NotRunning) => {

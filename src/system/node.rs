@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{demo::Demo, history::StoreHistory, identity, tree::Seeds};
 use crate::{
     actors::{
-        console::hub,
+        console::{StreamEvent, hub},
         journal::JournalHandle,
         platform::{Platform, PlatformParts},
         queue::handle::{QueueHandle, Queues},
@@ -186,6 +186,13 @@ impl Node {
             session_door: session_door(config.concurrency()),
             stop_handlers: stop_handlers.clone(),
         };
+        let (told, now) = (hub.clone(), clock.clone());
+        directory.watch_restarts(move |path, last| {
+            let mut event = StreamEvent::new("actor.restarted", now.now());
+            event.message =
+                Some(last.map_or_else(|| path.to_owned(), |last| format!("{path}: {}", last.reason)));
+            told.tell(vec![event]);
+        });
         let root = SupervisorHandle::start_root(seeds.tree(&config), &directory).await;
         let root = root.context("the actors did not start")?;
         for row in store.all_queues().await.context("the store's queues")? {

@@ -59,7 +59,6 @@ impl Seeds {
             let (turn, health) = (Arc::new(Semaphore::new(1)), self.round.journal.health(lane));
             spec = spec.child(ChildSpec::new(format!("lane-{lane}"), "lane", move |context| {
                 context.probe.watch_door(&door);
-                context.probe.measure_latency();
                 let args = LaneArgs {
                     health: health.clone(),
                     lane: u16::try_from(lane).unwrap_or(0),

@@ -22,7 +22,7 @@ const LIST_MAX: i64 = 25;
 const LIST_BYTES_MAX: usize = 3 << 20;
 /// How long a snapshot is shown.
 const FRESH: Duration = Duration::from_secs(1);
-/// Putting a snapshot together takes at most this share of the time: with very many queues it is shown longer.
+/// A snapshot is shown for so many times as long as adding its numbers up took: longer with very many queues.
 const COST_MAX: u32 = 20;
 /// How long the lists may take; the last ones are shown otherwise.
 const LISTS_DEADLINE: Duration = Duration::from_secs(3);
@@ -235,6 +235,7 @@ impl Platform {
         for queue in self.0.shards.queues().all() {
             stats.merge(&queue.view().stats(0));
         }
+        let merged = began.elapsed();
         let before = newest.as_ref().map(|known| known.lists.clone()).unwrap_or_default();
         let now = self.clock().now();
         let lists = match tokio::time::timeout(LISTS_DEADLINE, lists(self.store().as_ref(), now)).await {
@@ -245,7 +246,8 @@ impl Platform {
             }
             Err(_) => before,
         };
-        let until = Instant::now() + FRESH.max(began.elapsed() * COST_MAX);
+        let read = began.elapsed().saturating_sub(merged);
+        let until = Instant::now() + FRESH.max(merged * COST_MAX).max(read);
         newest.insert(Arc::new(Snapshot { until, stats, lists })).clone()
     }
 }

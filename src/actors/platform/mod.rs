@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 mod dashboard;
 mod overview;
+mod restart;
 
 pub use dashboard::{
     BUCKET_SECONDS_DEFAULT, Dashboard, DashboardLetter, HourMetrics, LatencyMs, Leader, Point, RateLimitRow,

@@ -111,7 +111,6 @@ impl Actor for QueueActor {
         (args, probe, directory, supervisor): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         probe.watch_door(args.handle.requests());
-        probe.measure_latency();
         let mut state = QueueState {
             core: QueueCore::new(args.config.clone(), 0),
             incarnation: 0,

@@ -164,6 +164,19 @@ pub struct Directory {
     sequence: AtomicU64,
     /// Places that were quarantined; those that are no longer are dropped when somebody looks.
     quarantined: Mutex<BTreeMap<u64, Weak<Slot>>>,
+    restarts: RestartWatcher,
+}
+
+/// Told of each actor that is started again, at once: it must be quick.
+type OnRestart = Box<dyn Fn(&str, Option<LastRestart>) + Send + Sync>;
+
+#[derive(Default)]
+struct RestartWatcher(std::sync::OnceLock<OnRestart>);
+
+impl fmt::Debug for RestartWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RestartWatcher").field(&self.0.get().is_some()).finish()
+    }
 }
 
 /// An actor that is left down, for those who ask whether all is well.
@@ -249,6 +262,17 @@ impl Directory {
     pub(super) fn quarantine(&self, slot: &Arc<Slot>) {
         slot.set_awaited(Status::Quarantined);
         lock(&self.quarantined).insert(slot.sequence, Arc::downgrade(slot));
+    }
+
+    /// Has `told` told the path of each actor that its supervisor starts again, and why. The first that asks is told.
+    pub fn watch_restarts(&self, told: impl Fn(&str, Option<LastRestart>) + Send + Sync + 'static) {
+        drop(self.restarts.0.set(Box::new(told)));
+    }
+
+    pub(super) fn restarted(&self, slot: &Slot) {
+        if let Some(told) = self.restarts.0.get() {
+            told(&slot.path(), slot.probe.last_restart());
+        }
     }
 
     /// Ends the actor at `path` at once, in the middle of what it does; its supervisor sees a failure.

@@ -292,6 +292,7 @@ impl Family {
         child.slot.set_awaited(Status::Starting);
         if child.incarnation > 1 {
             child.slot.probe.note_restart();
+            self.directory.restarted(&child.slot);
         }
         let context = StartContext {
             supervisor: self.myself.get_cell(),

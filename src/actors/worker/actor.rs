@@ -159,7 +159,6 @@ impl Actor for WorkerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let session = SessionId::new();
         args.probe.watch_door(&args.door);
-        args.probe.measure_latency();
         let facts = Arc::new(WorkerFacts {
             worker: args.worker.clone(),
             queues: args.queues_served.clone(),

@@ -129,7 +129,7 @@ impl Feed {
         let events = hub.subscribe(topics, Some(since));
         let follow = Follow::open(state, &hub, params)?;
         let hello = control(state, &hub, HELLO, newest);
-        let pace = Pace::new(Instant::now(), events.lag());
+        let pace = Pace::new(Instant::now(), events.lag(), hub.readers());
         let clock = state.clone();
         Ok(Self { hub, events, pace, hello: Some(hello), is_too_slow: false, clock, follow, place })
     }
@@ -218,7 +218,8 @@ impl Feed {
     }
 
     fn merged(&mut self) -> Option<Message> {
-        let merged = self.events.merge()?;
+        // Of what is no topic of its own a reader hears nothing, however much there was.
+        let merged = self.events.merge().filter(|merged| !merged.counts.is_empty())?;
         crate::metrics::events_merged(merged.to + 1 - merged.from);
         let mut told = control(&self.clock, &self.hub, "stream.merged", merged.to);
         told.from = Some(merged.from);

@@ -85,15 +85,16 @@ fn not_a_websocket(why: &WebSocketUpgradeRejection) -> ApiError {
     )
 }
 
-/// Why a stream ends, for the close frame.
-type Farewell = (u16, &'static str);
+/// Why a stream ends: the close frame, and the reader's fault, if it is one.
+type Farewell = (u16, &'static str, Option<&'static str>);
 
-const TOO_SLOW: Farewell = (close_code::AGAIN, "too slow: events were merged, and there were still too many");
-const STALLED: Farewell = (close_code::AGAIN, "too slow: nothing was taken");
-const ENDED: Farewell = (close_code::AGAIN, "the stream has ended");
-const LEAVING: Farewell = (close_code::AWAY, "the node is going away");
-const TALKATIVE: Farewell = (close_code::POLICY, "nothing is read here");
-const UNREADABLE: Farewell = (close_code::SIZE, "a message was too large, or was none");
+const TOO_SLOW: Farewell =
+    (close_code::AGAIN, "too slow: events were merged, and there were still too many", Some("slow"));
+const STALLED: Farewell = (close_code::AGAIN, "too slow: nothing was taken", Some("stalled"));
+const ENDED: Farewell = (close_code::AGAIN, "the stream has ended", None);
+const LEAVING: Farewell = (close_code::AWAY, "the node is going away", None);
+const TALKATIVE: Farewell = (close_code::POLICY, "nothing is read here", Some("talkative"));
+const UNREADABLE: Farewell = (close_code::SIZE, "a message was too large, or was none", Some("unreadable"));
 
 async fn serve(mut socket: WebSocket, mut feed: Feed, state: HttpState) {
     let mut pings = interval(PING_EVERY);
@@ -101,7 +102,7 @@ async fn serve(mut socket: WebSocket, mut feed: Feed, state: HttpState) {
     pings.reset();
     let mut heard = Instant::now();
     let mut inbound_messages = 0;
-    let (code, reason) = loop {
+    let (code, reason, fault) = loop {
         let message = tokio::select! {
             message = feed.next() => match message {
                 Some(message) => frame(&message),
@@ -135,6 +136,9 @@ async fn serve(mut socket: WebSocket, mut feed: Feed, state: HttpState) {
             Err(_) => break STALLED,
         }
     };
+    if let Some(fault) = fault {
+        crate::metrics::stream_dropped(fault);
+    }
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     // The last word; a peer that does not take it is gone anyway.
     drop(timeout(STREAM_CLOSE_MAX, socket.send(close)).await);

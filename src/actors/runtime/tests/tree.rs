@@ -114,7 +114,6 @@ async fn a_node_is_shown_as_the_contract_has_it() {
     wait_until("running", || status(&directory, "node/a%2Fb") == Some(Status::Running)).await;
     let probe = directory.probe("node/a%2Fb").expect("probe");
     probe.describe(|| serde_json::json!({ "jobId": "j1" }));
-    probe.measure_latency();
     probe.time("Renew").handled(4);
     assert_eq!(probe.last_message(), "Renew");
 
