@@ -1,11 +1,21 @@
 //! The commands and their options.
 
+mod dead_letters;
+mod jobs;
+mod queues;
+mod submit;
+
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::parse::{self, Place};
-use crate::domain::{JobId, JobState, Timestamp, WorkflowId};
+use crate::domain::JobId;
+
+pub(super) use dead_letters::{DeadLetterFilter, DeadLetters, ListDeadLetters, Replay, SomeDeadLetters};
+pub(super) use jobs::{Batch, Bulk, Filter, Jobs, List, Logs, Patch, SetPatch, SomeJobs};
+pub(super) use queues::{Purge, Queues, SetQueue};
+pub(super) use submit::Submit;
 
 /// Ganger's command line: submit jobs, look into them, follow and steer a node.
 #[derive(Debug, Parser)]
@@ -25,12 +35,13 @@ pub(super) struct Global {
     /// The node [default: http://127.0.0.1:8080]; a path prefix is kept
     #[arg(long, env = "GANGER_URL", global = true, help_heading = "Global options")]
     pub(super) url: Option<String>,
-    /// The API key; else ADMIN_TOKEN, else, on loopback, the development key
+    /// The API key; else GANGER_KEY, else ADMIN_TOKEN, else, on loopback, the development key
     ///
     /// Others on this machine can see the arguments of a process: prefer the environment.
     #[arg(
         long,
         env = "GANGER_TOKEN",
+        visible_alias = "key",
         hide_env_values = true,
         global = true,
         help_heading = "Global options"
@@ -52,13 +63,32 @@ pub(super) struct Global {
 pub(super) enum Command {
     /// Submit a job
     Submit(Box<Submit>),
-    /// Show a job: profile, attempts, timeline, dependency graph
+    /// Show all of a job: profile, attempts, timeline, dependency graph
     Get(Get),
     /// List jobs, newest first
     List(Box<List>),
+    /// Everything about jobs: batches, logs, changes, many at once
+    #[command(subcommand, visible_alias = "job")]
+    Jobs(Jobs),
+    /// Changes to many jobs that go on in the background
+    #[command(subcommand, visible_alias = "operation")]
+    Operations(Operations),
+    /// Queues: look, set, pause, drain, purge
+    #[command(subcommand, visible_alias = "queue")]
+    Queues(Queues),
+    /// Workers: look, cordon, drain
+    #[command(subcommand, visible_alias = "worker")]
+    Workers(Workers),
+    /// Dead letters: look, replay, delete
+    #[command(subcommand)]
+    Dlq(DeadLetters),
     /// Follow a node's events as they happen
+    #[command(visible_alias = "events")]
     Watch(Watch),
+    /// A live view of queues, workers and actors
+    Top(Top),
     /// Show the supervision tree, or restart a part of it
+    #[command(visible_alias = "supervision")]
     Supervise(Supervise),
     /// Cancel a job: a waiting one at once, a running one cooperatively
     Cancel(Cancel),
@@ -68,80 +98,118 @@ pub(super) enum Command {
         id: JobId,
     },
     /// Show the counts of jobs, queues and workers
-    Overview,
+    Overview(Watching),
+    /// Show the last hour: rates, latencies, what is dead, blocked or throttled
+    Dashboard {
+        /// How fine the trend is [default: 300]
+        #[arg(long, value_name = "N")]
+        bucket_seconds: Option<u64>,
+        #[command(flatten)]
+        watching: Watching,
+    },
+    /// Show who changed what, newest first
+    Audit(HowMany),
+    /// Show whether the node lives and is ready, part by part
+    Health(Watching),
+    /// Print the API's description, OpenAPI 3.1
+    Openapi,
     /// Run the demo workflow on a real image and follow it to its end
     Demo(Demo),
     /// Get a ticket for a stream: good once, for 30 seconds, as ?ticket=
     Ticket,
 }
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Submit {
-    /// What handles the job, such as email.send
-    #[arg(value_name = "TYPE")]
-    pub(super) kind: String,
-    /// JSON, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
-    pub(super) payload: Option<String>,
-    /// Where it waits [default: default]
-    #[arg(long)]
-    pub(super) queue: Option<String>,
-    /// Whose it is [default: default]
-    #[arg(long)]
-    pub(super) tenant: Option<String>,
-    /// 0 to 9, 9 first [default: 5]
-    #[arg(long, value_name = "N")]
-    pub(super) priority: Option<i64>,
-    /// How many attempts it has, 1 to 100 [default: 5]
-    #[arg(long, value_name = "N")]
-    pub(super) max_attempts: Option<i64>,
-    /// Not before this span from now, such as 15m
-    #[arg(long, value_name = "SPAN", value_parser = parse::span, conflicts_with = "at")]
-    pub(super) delay: Option<Duration>,
-    /// Not before this time: RFC 3339, or local without a zone
-    #[arg(long, value_name = "TIME", value_parser = parse::time)]
-    pub(super) at: Option<Timestamp>,
-    /// How long an attempt may take [default: 300]
-    #[arg(long, value_name = "N")]
-    pub(super) timeout_seconds: Option<i64>,
-    /// A repeat with the same key is answered with the first job
-    #[arg(long, value_name = "KEY")]
-    pub(super) idempotency_key: Option<String>,
-    /// Jobs that must end first
-    #[arg(long, value_name = "ID", num_args = 1..)]
-    pub(super) depends_on: Vec<JobId>,
-    /// What a failed dependency means
-    #[arg(long, value_name = "POLICY")]
-    pub(super) dependency_policy: Option<Policy>,
-    /// A word to filter by; may be repeated
-    #[arg(long, value_name = "TAG")]
-    pub(super) tag: Vec<String>,
-    /// A label that groups jobs
-    #[arg(long, value_name = "ID")]
-    pub(super) workflow_id: Option<WorkflowId>,
-    /// Wait until it has ended, or at most this long; exits with 0 only if it completed
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, value_parser = parse::span)]
-    pub(super) wait: Option<Option<Duration>>,
+/// Looking again and again.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub(super) struct Watching {
+    /// Show it again and again, until Ctrl-C; --watch=SPAN sets how often
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, value_parser = parse::span,
+        default_missing_value = "2s")]
+    pub(super) watch: Option<Duration>,
 }
 
-/// What a failed or canceled dependency means.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(super) enum Policy {
-    /// The job stays blocked
-    Block,
-    /// The job runs all the same
-    AllowFailed,
+/// How much of a list.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(super) struct HowMany {
+    /// The most to list
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: u64,
+    /// All of them, however many
+    #[arg(long, conflicts_with = "limit")]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) watching: Watching,
 }
 
-impl Policy {
-    /// As on the wire.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::AllowFailed => "allow_failed",
-        }
+impl HowMany {
+    /// The most, or `None` for all.
+    pub(super) fn limit(&self) -> Option<u64> {
+        (!self.all).then_some(self.limit)
     }
+}
+
+/// Consent that was given beforehand.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(super) struct Consent {
+    /// Do not ask on a terminal
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Operations {
+    /// List them, newest first
+    List(HowMany),
+    /// Show one
+    Get {
+        /// The operation
+        id: String,
+        #[command(flatten)]
+        watching: Watching,
+    },
+    /// End one early; what it has changed stays changed
+    Abort {
+        /// The operation
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Workers {
+    /// List them
+    List(HowMany),
+    /// Show one
+    Get {
+        /// The worker
+        id: String,
+        #[command(flatten)]
+        watching: Watching,
+    },
+    /// Give it no more jobs
+    Cordon {
+        /// The worker
+        id: String,
+    },
+    /// Give it jobs again
+    Resume {
+        /// The worker
+        id: String,
+    },
+    /// Let it end its jobs and leave
+    Drain {
+        /// The worker
+        id: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Top {
+    /// One look and the end, as when the output is no terminal
+    #[arg(long)]
+    pub(super) once: bool,
+    /// How often it looks
+    #[arg(long, value_name = "SPAN", value_parser = parse::span, default_value = "1s")]
+    pub(super) every: Duration,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -157,46 +225,6 @@ pub(super) struct Get {
     /// Only its dependency graph
     #[arg(long)]
     pub(super) graph: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct List {
-    /// One of these states; may be repeated
-    #[arg(long, value_name = "STATE", value_parser = parse::state, value_delimiter = ',')]
-    pub(super) state: Vec<JobState>,
-    /// The queue
-    #[arg(long)]
-    pub(super) queue: Option<String>,
-    /// The type
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(super) kind: Option<String>,
-    /// The tenant
-    #[arg(long)]
-    pub(super) tenant: Option<String>,
-    /// The worker that runs it, or ran it last
-    #[arg(long)]
-    pub(super) worker: Option<String>,
-    /// The workflow
-    #[arg(long, value_name = "ID")]
-    pub(super) workflow_id: Option<WorkflowId>,
-    /// A tag it has
-    #[arg(long)]
-    pub(super) tag: Option<String>,
-    /// Any part of its id, type or last error
-    #[arg(long, value_name = "TEXT")]
-    pub(super) q: Option<String>,
-    /// Made at or after: a time, or how long ago
-    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
-    pub(super) created_after: Option<Timestamp>,
-    /// Made before: a time, or how long ago
-    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
-    pub(super) created_before: Option<Timestamp>,
-    /// The most jobs to list
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) limit: u64,
-    /// All of them, however many
-    #[arg(long, conflicts_with = "limit")]
-    pub(super) all: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -231,10 +259,8 @@ pub(super) struct Supervise {
     /// Go on behind this child of PATH, as named where children were left out
     #[arg(long, value_name = "CURSOR")]
     pub(super) after: Option<String>,
-    /// Show it again and again, until Ctrl-C; --watch=SPAN sets how often
-    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, value_parser = parse::span,
-        default_missing_value = "2s")]
-    pub(super) watch: Option<Duration>,
+    #[command(flatten)]
+    pub(super) watching: Watching,
 }
 
 #[derive(Debug, Subcommand)]
@@ -304,6 +330,38 @@ mod tests {
             "overview",
             "demo --source data:image/png;base64,AA== --tenant t",
             "ticket --json",
+            "submit noop --expires-at 2h --unique type,queue,/payload/a --unique-period 1h --on-conflict reject",
+            "submit noop --unique type --unique-states queued,active --retry fixed --retry-base 5s --on-finish http://x",
+            "jobs batch jobs.json",
+            "jobs batch - --ndjson --json",
+            "job list --state queued --watch",
+            &format!("jobs get {ID} --watch=1s"),
+            &format!("jobs logs {ID} --follow --limit 5"),
+            &format!("jobs wait {ID} 2.5"),
+            &format!(
+                "jobs patch {ID} --priority 9 --queue q --run-at 15m --payload {{}} --max-attempts 3 --tag a"
+            ),
+            &format!("jobs patch {ID} --no-tags"),
+            &format!("jobs bulk cancel {ID} {ID} --yes"),
+            "jobs bulk retry --state failed --queue q --dry-run",
+            "jobs bulk delete --everything --async -y",
+            "jobs bulk update --tag a --set-priority 3 --set-queue q --set-tag b",
+            "operations list --watch",
+            &format!("operations abort {ID}"),
+            "queues list --all",
+            "queues set q --concurrency none --max-depth 10 --retry linear --fairness key --weight a=3 --weight b=1",
+            "queue purge q --dry-run",
+            "workers drain w/1",
+            "dlq list --error-type smtp --type email.send",
+            "dlq groups --watch=5s",
+            &format!("dlq replay {ID} --set-queue q --set-payload [] --set-type t --set-priority 1"),
+            "dlq delete --queue q -y",
+            "dashboard --bucket-seconds 60 --watch",
+            "audit --limit 5",
+            "health --watch --key k",
+            "events --topic kind:queue.*",
+            "supervision node",
+            "top --once --every 2s",
             "--json overview",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("refused"));
@@ -327,6 +385,16 @@ mod tests {
             "watch --since 4",
             "supervise restart",
             "overview --timeout soon",
+            "jobs",
+            "jobs patch",
+            "jobs bulk explode",
+            "queues set",
+            "queues set q --weight a",
+            "queues set q --concurrency many",
+            "submit noop --unique-period 1h",
+            "submit noop --unique type --on-conflict maybe",
+            &format!("jobs patch {ID} --tag a --no-tags"),
+            "dlq replay --set-priority high",
         ] {
             assert_eq!(parse(line).expect_err("refused").exit_code(), 2, "{line}");
         }
