@@ -368,6 +368,49 @@ mod tests {
         }
     }
 
+    /// The commands without further ones, as they are typed, each with its options.
+    fn leaves(command: &clap::Command, above: &str, found: &mut Vec<(String, Vec<String>)>) {
+        let further: Vec<&clap::Command> =
+            command.get_subcommands().filter(|command| command.get_name() != "help").collect();
+        if further.is_empty() || command.get_name() == "supervise" {
+            let own = command.get_arguments().filter(|arg| !arg.is_global_set());
+            let options = own.filter_map(|arg| arg.get_long()).map(|long| format!("--{long}"));
+            found.push((above.to_owned(), options.collect()));
+        }
+        for command in further {
+            leaves(command, format!("{above} {}", command.get_name()).trim_start(), found);
+        }
+    }
+
+    #[test]
+    fn the_handbook_has_every_command_and_option_and_no_other() {
+        let handbook = include_str!("../../../docs/cli.md").replace('\n', " ");
+        let mut commands = Vec::new();
+        leaves(&<Args as clap::CommandFactory>::command(), "", &mut commands);
+        assert!(commands.len() > 40, "{commands:?}");
+        let named: Vec<&str> =
+            handbook.split("**`").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+        let is = |named: &str, command: &str| {
+            let words: Vec<&str> =
+                named.split(' ').filter(|word| word.starts_with(char::is_lowercase)).collect();
+            words.join(" ") == command
+        };
+        for (command, options) in &commands {
+            assert!(named.iter().any(|named| is(named, command)), "docs/cli.md lacks **`{command}`**");
+            for option in options.iter().filter(|option| *option != "--help" && *option != "--version") {
+                let stands = |end: &str| handbook.contains(&format!("{option}{end}"));
+                let found = [" ", "`", "]", "[", "=", ")"].into_iter().any(stands);
+                assert!(found, "docs/cli.md lacks {option} of `{command}`");
+            }
+        }
+        for named in named {
+            assert!(
+                commands.iter().any(|(command, _)| is(named, command)),
+                "docs/cli.md has **`{named}`**, which is none"
+            );
+        }
+    }
+
     #[test]
     fn wrong_usage_is_refused_with_2() {
         for line in [
