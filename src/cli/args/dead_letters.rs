@@ -3,7 +3,10 @@
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::Consent;
-use crate::domain::JobId;
+use crate::{
+    cli::parse,
+    domain::{JobId, Timestamp},
+};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum DeadLetters {
@@ -32,6 +35,15 @@ pub(in crate::cli) struct DeadLetterFilter {
     /// The tenant
     #[arg(long)]
     pub(in crate::cli) tenant: Option<String>,
+    /// The group, as `dlq groups` names it
+    #[arg(long)]
+    pub(in crate::cli) fingerprint: Option<String>,
+    /// Failed at or after: a time, or how long ago
+    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
+    pub(in crate::cli) failed_after: Option<Timestamp>,
+    /// Failed before: a time, or how long ago
+    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
+    pub(in crate::cli) failed_before: Option<Timestamp>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -52,6 +64,9 @@ pub(in crate::cli) struct SomeDeadLetters {
     /// Every dead letter there is
     #[arg(long)]
     pub(in crate::cli) everything: bool,
+    /// Only look: nothing is changed
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
     #[command(flatten)]
     pub(in crate::cli) consent: Consent,
 }

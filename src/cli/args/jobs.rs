@@ -141,6 +141,12 @@ pub(in crate::cli) struct Logs {
     /// Go on with new lines until it has ended
     #[arg(long, short)]
     pub(in crate::cli) follow: bool,
+    /// Only of this attempt
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) attempt: Option<u32>,
+    /// Only lines at least this loud: trace, debug, info, warn, error
+    #[arg(long)]
+    pub(in crate::cli) level: Option<String>,
     /// The most lines to show [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) limit: Option<u64>,
@@ -203,8 +209,11 @@ pub(in crate::cli) struct SomeJobs {
     /// Only count: nothing is changed
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) reason: Option<String>,
     /// In the background: the answer is an operation
-    #[arg(long = "async")]
+    #[arg(long = "async", conflicts_with = "dry_run")]
     pub(in crate::cli) background: bool,
     #[command(flatten)]
     pub(in crate::cli) consent: Consent,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::parse::{self, Place};
-use crate::domain::JobId;
+use crate::domain::{JobId, Timestamp};
 
 pub(super) use dead_letters::{DeadLetterFilter, DeadLetters, ListDeadLetters, Replay, SomeDeadLetters};
 pub(super) use jobs::{Batch, Bulk, Filter, Jobs, List, Logs, Patch, SetPatch, SomeJobs};
@@ -108,7 +108,7 @@ pub(super) enum Command {
         watching: Watching,
     },
     /// Show who changed what, newest first
-    Audit(HowMany),
+    Audit(Box<Audit>),
     /// Show whether the node lives and is ready, part by part
     Health(Watching),
     /// Print the API's description, OpenAPI 3.1
@@ -154,6 +154,30 @@ pub(super) struct Consent {
     /// Do not ask on a terminal
     #[arg(long, short)]
     pub(super) yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Audit {
+    /// Who did it
+    #[arg(long)]
+    pub(super) actor: Option<String>,
+    /// What was done, such as job.updated
+    #[arg(long)]
+    pub(super) action: Option<String>,
+    /// To what kind of thing, such as queue
+    #[arg(long)]
+    pub(super) object_type: Option<String>,
+    /// To which
+    #[arg(long, value_name = "ID")]
+    pub(super) object_id: Option<String>,
+    /// At or after: a time, or how long ago
+    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
+    pub(super) created_after: Option<Timestamp>,
+    /// Before: a time, or how long ago
+    #[arg(long, value_name = "TIME|SPAN", value_parser = parse::time_or_ago)]
+    pub(super) created_before: Option<Timestamp>,
+    #[command(flatten)]
+    pub(super) how_many: HowMany,
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,16 +24,25 @@ pub(in crate::cli) enum Queues {
     Pause {
         /// The queue
         name: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// End a pause or a drain
     Resume {
         /// The queue
         name: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Take no more jobs, end those that wait and run, then pause
     Drain {
         /// The queue
         name: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Cancel all that waits there
     Purge(Purge),
@@ -46,6 +55,9 @@ pub(in crate::cli) struct Purge {
     /// Only count: nothing is canceled
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) reason: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) consent: Consent,
 }

@@ -13,14 +13,13 @@ use std::{
 
 use futures_util::{StreamExt, stream::BoxStream};
 use reqwest::Body;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
 
 use crate::cli::{
     CliError, Outcome,
     args::Batch,
-    model::Submitted,
     node::{Call, Node},
     render,
     screen::Screen,
@@ -157,17 +156,18 @@ impl Tally {
         if line.is_empty() {
             return Ok(());
         }
-        let submitted: Result<Submitted, _> = serde_json::from_str(line);
-        match &submitted {
-            Ok(submitted) if submitted.duplicate_suppressed => self.repeats += 1,
-            Ok(_) => self.made += 1,
-            Err(_) => self.refused += 1,
+        let said: Value = serde_json::from_str(line).unwrap_or_default();
+        let job = said.get("job").filter(|job| job.is_object());
+        match job {
+            Some(_) if said["duplicateSuppressed"] == true => self.repeats += 1,
+            Some(_) => self.made += 1,
+            None => self.refused += 1,
         }
-        match submitted {
+        match job {
             _ if screen.json => screen.document_line(line),
-            Ok(submitted) => screen.show(&render::brief(&submitted.job, &screen.view())),
-            Err(_) => {
-                screen.note(&refusal(line));
+            Some(job) => screen.show(&render::job_line(job, &screen.view())),
+            None => {
+                screen.note(&refusal(&said, line));
                 Ok(())
             }
         }
@@ -185,14 +185,20 @@ impl Tally {
     }
 }
 
-/// A line that is no job: a problem in the stream's place of one, or something unknown.
-fn refusal(line: &str) -> String {
-    let problem: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let problem = problem.get("error").or_else(|| problem.get("problem")).unwrap_or(&problem);
-    match problem.get("detail").and_then(|detail| detail.as_str()) {
-        Some(detail) => clean(detail).into_owned(),
+/// A line that is no job: a problem in the place of one, or something unknown.
+fn refusal(said: &Value, line: &str) -> String {
+    let problem = said.get("error").unwrap_or(said);
+    // As the node counts, from 0.
+    let place = said["line"].as_u64().map_or_else(String::new, |line| format!("line {line}: "));
+    let mut told = match problem["detail"].as_str() {
+        Some(detail) => format!("{place}{}", clean(detail)),
         None => format!("not understood: {}", clean(&crate::cli::text::cut(line, NOISE_CHARS_MAX))),
+    };
+    for field in problem["errors"].as_array().into_iter().flatten() {
+        let text = |name: &str| clean(field[name].as_str().unwrap_or_default()).into_owned();
+        told.push_str(&format!("\n  {}: {}", text("pointer"), text("detail")));
     }
+    told
 }
 
 #[cfg(test)]
@@ -210,8 +216,11 @@ mod tests {
 
     #[test]
     fn a_refused_line_is_told_by_its_problem() {
-        assert_eq!(refusal(r#"{"status":422,"detail":"line 3: a\u001bb"}"#), "line 3: a\\x1bb");
-        assert_eq!(refusal(r#"{"error":{"detail":"no"}}"#), "no");
-        assert!(refusal("<h1>").starts_with("not understood"));
+        let told = |line: &str| refusal(&serde_json::from_str(line).unwrap_or_default(), line);
+        assert_eq!(told(r#"{"status":422,"detail":"a\u001bb"}"#), "a\\x1bb");
+        let fields =
+            r#"{"line":3,"error":{"detail":"no","errors":[{"pointer":"/priority","detail":"0 to 9"}]}}"#;
+        assert_eq!(told(fields), "line 3: no\n  /priority: 0 to 9");
+        assert!(told("<h1>").starts_with("not understood"));
     }
 }

@@ -47,6 +47,8 @@ struct BulkBody {
     patch: Option<PatchBody>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(rename = "async", skip_serializing_if = "std::ops::Not::not")]
     background: bool,
 }
@@ -138,6 +140,7 @@ fn body(bulk: Bulk) -> Result<(BulkBody, SomeJobs), CliError> {
         job_ids: which.ids.clone(),
         patch,
         dry_run: which.dry_run,
+        reason: which.reason.clone(),
         background: which.background,
     };
     Ok((body, which))

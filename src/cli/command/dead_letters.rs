@@ -31,7 +31,7 @@ pub(super) async fn run(node: &Node, screen: &Screen, command: DeadLetters) -> R
             if !consents(node, &args, "forget")? {
                 return Ok(confirm::left_alone(screen));
             }
-            show::change(node, screen, &call, "forgotten").await
+            show::change(node, screen, &call, "done").await
         }
     }
 }
@@ -51,12 +51,15 @@ async fn list(
 
 fn query(filter: &DeadLetterFilter) -> Vec<(&'static str, String)> {
     let fields = [
-        ("queue", &filter.queue),
-        ("errorType", &filter.error_type),
-        ("type", &filter.kind),
-        ("tenantId", &filter.tenant),
+        ("queue", filter.queue.clone()),
+        ("errorType", filter.error_type.clone()),
+        ("type", filter.kind.clone()),
+        ("tenantId", filter.tenant.clone()),
+        ("fingerprint", filter.fingerprint.clone()),
+        ("failedAfter", filter.failed_after.map(|at| at.to_string())),
+        ("failedBefore", filter.failed_before.map(|at| at.to_string())),
     ];
-    fields.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// The body of a replay or a deletion.
@@ -67,6 +70,8 @@ struct Body {
     job_ids: Vec<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Value>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +86,7 @@ fn body(which: &SomeDeadLetters) -> Result<Body, CliError> {
     let filter: Map<String, Value> =
         query(&which.filter).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let filter = bulk::chosen(&which.ids, filter, which.everything)?;
-    Ok(Body { job_ids: which.ids.clone(), filter, ..Body::default() })
+    Ok(Body { job_ids: which.ids.clone(), filter, dry_run: which.dry_run, ..Body::default() })
 }
 
 fn text(body: &Body) -> Result<String, CliError> {
@@ -90,7 +95,7 @@ fn text(body: &Body) -> Result<String, CliError> {
 
 fn consents(node: &Node, which: &SomeDeadLetters, verb: &str) -> Result<bool, CliError> {
     // One that was named is no accident.
-    if which.ids.len() == 1 || !confirm::asked(which.consent) {
+    if which.ids.len() == 1 || which.dry_run || !confirm::asked(which.consent) {
         return Ok(true);
     }
     let what = match which.ids.len() {
@@ -120,13 +125,17 @@ async fn replay(node: &Node, screen: &Screen, args: Replay) -> Result<Outcome, C
     }
     // The jobs, or, of very many, only their number.
     let Ok(jobs) = answer.read::<Vec<Box<RawValue>>>() else {
-        screen.show(&render::changed(&answer.read()?, "replayed", &screen.view()))?;
+        screen.show(&render::changed(&answer.read()?, "replayed"))?;
         return Ok(Outcome::Done);
     };
     for job in &jobs {
         let job = serde_json::from_str(job.get()).map_err(|error| node.unreadable(&error.to_string()))?;
         screen.show(&render::brief(&job, &screen.view()))?;
     }
-    screen.note(&format!("{} jobs replayed", count(jobs.len() as u64)));
+    screen.note(&format!(
+        "{} jobs {}",
+        count(jobs.len() as u64),
+        if args.which.dry_run { "would run again" } else { "run again" }
+    ));
     Ok(Outcome::Done)
 }

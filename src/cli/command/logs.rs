@@ -30,13 +30,13 @@ const PAGE_MAX: &str = "1000";
 pub(super) async fn run(node: &Node, screen: &Screen, args: &Logs) -> Result<Outcome, CliError> {
     if args.follow {
         return tokio::select! {
-            ended = Box::pin(follow(node, screen, args.id)) => ended,
+            ended = Box::pin(follow(node, screen, args)) => ended,
             _ = tokio::signal::ctrl_c() => Ok(Outcome::Done),
         };
     }
     let id = args.id.to_string();
     let route = ["jobs", &id, "logs"];
-    let mut pages = Pages::new(node, &route, Vec::new(), args.limit);
+    let mut pages = Pages::new(node, &route, query(args), args.limit);
     if screen.json {
         pages.write_json(screen).await?;
         return Ok(Outcome::Done);
@@ -53,10 +53,17 @@ pub(super) async fn run(node: &Node, screen: &Screen, args: &Logs) -> Result<Out
     Ok(Outcome::Done)
 }
 
+fn query(args: &Logs) -> Vec<(&'static str, String)> {
+    let attempt = args.attempt.map(|attempt| ("attempt", attempt.to_string()));
+    let level = args.level.as_ref().map(|level| ("level", level.clone()));
+    attempt.into_iter().chain(level).collect()
+}
+
 /// The list's end, read again and again.
 struct Tail<'a> {
     node: &'a Node,
     id: String,
+    filter: Vec<(&'static str, String)>,
     /// The query of the last page; `None` for the first.
     query: Option<String>,
     /// The last line that was shown.
@@ -70,7 +77,7 @@ impl Tail<'_> {
         loop {
             let answer = match &self.query {
                 Some(query) => self.node.get_page(&route, query).await?,
-                None => self.node.get(&route, &[("limit", PAGE_MAX.to_owned())]).await?,
+                None => self.node.get(&route, &self.filter).await?,
             };
             for raw in answer.read::<Vec<Box<RawValue>>>()? {
                 let line: Value = serde_json::from_str(raw.get()).unwrap_or_default();
@@ -94,8 +101,11 @@ impl Tail<'_> {
     }
 }
 
-async fn follow(node: &Node, screen: &Screen, id: JobId) -> Result<Outcome, CliError> {
-    let mut tail = Tail { node, id: id.to_string(), query: None, seq: 0 };
+async fn follow(node: &Node, screen: &Screen, args: &Logs) -> Result<Outcome, CliError> {
+    let id = args.id;
+    let mut filter = query(args);
+    filter.push(("limit", PAGE_MAX.to_owned()));
+    let mut tail = Tail { node, id: id.to_string(), filter, query: None, seq: 0 };
     let mut stream: Option<Stream> = None;
     loop {
         if stream.is_none() {

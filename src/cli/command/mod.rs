@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, screen: &Screen) -> Result<Outcome, CliError
         Command::Dashboard { bucket_seconds, watching } => {
             node::dashboard(&node, screen, bucket_seconds, watching).await
         }
-        Command::Audit(how_many) => node::audit(&node, screen, how_many).await,
+        Command::Audit(args) => node::audit(&node, screen, &args).await,
         Command::Health(watching) => node::health(&node, screen, watching).await,
         Command::Openapi => node::openapi(&node, screen).await,
         Command::Watch(watch) => watch::run(&node, screen, &watch).await,

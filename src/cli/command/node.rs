@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{show, show::Listing};
 use crate::cli::{
     CliError, Outcome,
-    args::{HowMany, Operations, Watching, Workers},
+    args::{Audit, HowMany, Operations, Watching, Workers},
     node::{Call, Node},
     render,
     screen::{Screen, View},
@@ -19,8 +19,7 @@ async fn list(
     how_many: HowMany,
     table: fn(&[Value], bool, &View) -> String,
 ) -> Result<Outcome, CliError> {
-    let what = if route == "audit" { "changes" } else { route };
-    Listing { route: &[route], query: Vec::new(), how_many, what, table }.run(node, screen).await
+    Listing { route: &[route], query: Vec::new(), how_many, what: route, table }.run(node, screen).await
 }
 
 /// `ganger workers`.
@@ -59,8 +58,20 @@ pub(super) async fn operations(
 }
 
 /// `ganger audit`.
-pub(super) async fn audit(node: &Node, screen: &Screen, how_many: HowMany) -> Result<Outcome, CliError> {
-    list(node, screen, "audit", how_many, render::audit).await
+pub(super) async fn audit(node: &Node, screen: &Screen, args: &Audit) -> Result<Outcome, CliError> {
+    let fields = [
+        ("actor", args.actor.clone()),
+        ("action", args.action.clone()),
+        ("objectType", args.object_type.clone()),
+        ("objectId", args.object_id.clone()),
+        ("createdAfter", args.created_after.map(|at| at.to_string())),
+        ("createdBefore", args.created_before.map(|at| at.to_string())),
+    ];
+    let query = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let how_many = args.how_many;
+    Listing { route: &["audit"], query, how_many, what: "changes", table: render::audit }
+        .run(node, screen)
+        .await
 }
 
 /// `ganger dashboard`.

@@ -6,17 +6,21 @@ use serde_json::{Map, Value, json};
 use super::{confirm, show, show::Listing};
 use crate::cli::{
     CliError, Outcome,
-    args::{Purge, Queues, SetQueue},
+    args::{Purge, Queues, SetQueue, Watching},
     node::{Call, Node},
     render,
-    screen::Screen,
+    screen::{Screen, View},
     text::{clean, count},
 };
 
 /// Carries out one of them.
 pub(super) async fn run(node: &Node, screen: &Screen, command: Queues) -> Result<Outcome, CliError> {
-    let act = async |name: &str, action: &str, done: &str| {
+    let act = async |name: &str, action: &str, reason: Option<String>, done: &str| {
         let call = Call::post(&["queues", name, action]);
+        let call = match reason {
+            Some(reason) => call.body(json!({ "reason": reason }).to_string()),
+            None => call,
+        };
         show::change(node, screen, &call, &format!("{} {done}", clean(name))).await
     };
     match command {
@@ -33,10 +37,16 @@ pub(super) async fn run(node: &Node, screen: &Screen, command: Queues) -> Result
         Queues::Get { name, watching } => {
             show::thing::<Value>(node, screen, &Call::get(&["queues", &name]), watching, render::page).await
         }
-        Queues::Set(args) => show::change(node, screen, &set(&args)?, "set").await,
-        Queues::Pause { name } => act(&name, "pause", "is paused").await,
-        Queues::Resume { name } => act(&name, "resume", "goes on").await,
-        Queues::Drain { name } => act(&name, "drain", "is being drained").await,
+        Queues::Set(args) => {
+            let settings = |queue: &Value, view: &View| {
+                let name = clean(queue["name"].as_str().unwrap_or(&args.name)).into_owned();
+                format!("{name} is set\n{}", render::page(&queue["config"], view))
+            };
+            show::thing(node, screen, &set(&args)?, Watching::default(), settings).await
+        }
+        Queues::Pause { name, reason } => act(&name, "pause", reason, "is paused").await,
+        Queues::Resume { name, reason } => act(&name, "resume", reason, "goes on").await,
+        Queues::Drain { name, reason } => act(&name, "drain", reason, "is being drained").await,
         Queues::Purge(args) => purge(node, screen, &args).await,
     }
 }
@@ -80,7 +90,10 @@ fn set(args: &SetQueue) -> Result<Call, CliError> {
 async fn purge(node: &Node, screen: &Screen, args: &Purge) -> Result<Outcome, CliError> {
     let call = |dry_run: bool| {
         let call = Call::post(&["queues", &args.name, "purge"]);
-        call.body(if dry_run { json!({ "dryRun": true }) } else { json!({}) }.to_string())
+        let mut body = Map::new();
+        body.extend(dry_run.then(|| ("dryRun".to_owned(), json!(true))));
+        body.extend(args.reason.as_ref().map(|reason| ("reason".to_owned(), json!(reason))));
+        call.body(Value::Object(body).to_string())
     };
     if !args.dry_run && confirm::asked(args.consent) {
         let counted: Value = node.call(&call(true)).await?.read()?;

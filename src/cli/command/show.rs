@@ -92,8 +92,7 @@ pub(super) async fn change(
         return Ok(Outcome::Done);
     }
     let said: Option<Value> = if answer.body.is_empty() { None } else { Some(answer.read()?) };
-    screen
-        .show(&said.map_or_else(|| done.to_owned(), |said| render::changed(&said, done, &screen.view())))?;
+    screen.show(&said.map_or_else(|| done.to_owned(), |said| render::changed(&said, done)))?;
     Ok(Outcome::Done)
 }
 

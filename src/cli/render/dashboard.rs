@@ -29,10 +29,16 @@ pub(in crate::cli) fn dashboard(said: &Value, view: &View) -> String {
     }
     section(
         "Trend",
-        said["trend"].as_object().into_iter().flatten().map(|(name, row)| trend(name, row)).collect(),
+        said["trend"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, row)| row.is_array())
+            .map(|(name, row)| trend(name, row))
+            .collect(),
     );
-    section("Workers", workers(&list(&said["workers"]), true, view));
-    section("Dead letters", super::dead_letters(&list(&said["deadLetters"]), true, view));
+    section("Workers", some(&list(&said["workers"]), workers, view));
+    section("Dead letters", some(&list(&said["deadLetters"]), super::dead_letters, view));
     section("Blocked", jobs(&list(&said["blockedJobs"]), view));
     section("Throttled", jobs(&list(&said["throttledJobs"]), view));
     if said["leader"].is_object() {
@@ -43,6 +49,11 @@ pub(in crate::cli) fn dashboard(said: &Value, view: &View) -> String {
 
 fn list(items: &Value) -> Vec<Value> {
     items.as_array().cloned().unwrap_or_default()
+}
+
+/// A table without lines is not shown.
+fn some(items: &[Value], table: fn(&[Value], bool, &View) -> String, view: &View) -> String {
+    if items.is_empty() { String::new() } else { table(items, true, view) }
 }
 
 fn indented(page: &str) -> String {

@@ -13,7 +13,7 @@ const JOB_WIDTH: usize = 36;
 pub(in crate::cli) fn event(message: &StreamMessage, view: &View) -> Option<String> {
     let at = paint(&time::at(message.timestamp, view.utc), Tone::Dim, view);
     match message.kind.as_str() {
-        "stream.hello" | "stream.heartbeat" => return None,
+        "stream.hello" | "stream.heartbeat" | "job.snapshot" => return None,
         "stream.reset" => {
             let told = paint("the stream was reset: events before this one were missed", Tone::Waiting, view);
             return Some(format!("{at}  {:<KIND_WIDTH$}  {told}", "stream.reset"));

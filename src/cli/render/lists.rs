@@ -12,7 +12,8 @@ use crate::cli::screen::View;
 /// Whether a queue works, in a word.
 pub(super) fn queue_status(queue: &Value) -> Cell {
     let (word, tone) = match (is(queue, "/paused"), is(queue, "/draining")) {
-        (_, true) => ("draining", Tone::Waiting),
+        (true, true) => ("drained", Tone::Waiting),
+        (false, true) => ("draining", Tone::Waiting),
         (true, false) => ("paused", Tone::Waiting),
         (false, false) => ("open", Tone::Good),
     };
@@ -229,8 +230,8 @@ mod tests {
 
     #[test]
     fn an_empty_or_hostile_item_is_a_harmless_line() {
-        let tables: [fn(&[Value], bool, &View) -> String; 6] =
-            [queues, workers, dead_letters, error_groups, operations, audit];
+        type Table = fn(&[Value], bool, &View) -> String;
+        let tables: [Table; 6] = [queues, workers, dead_letters, error_groups, operations, audit];
         for table in tables {
             for width in [None, Some(60), Some(200)] {
                 assert!(table(&[json!({})], false, &samples::view(width)).lines().count() <= 1);

@@ -27,5 +27,5 @@ pub(super) use jobs::jobs;
 pub(super) use lists::{audit, dead_letters, error_groups, operations, queues, workers};
 pub(super) use overview::overview;
 pub(super) use paint::state_word;
-pub(super) use things::{changed, explanation, health, log_line, page};
+pub(super) use things::{changed, explanation, health, job_line, log_line, page};
 pub(super) use top::{Order, QueueLine, TopView, top};

@@ -55,7 +55,11 @@ fn value(name: &str, field: &Value, view: &View) -> String {
         Value::Number(number) => match number.as_i64() {
             Some(millis) if name.ends_with("Ms") => time::span(millis),
             Some(number) => count(number),
-            None => number.to_string(),
+            None => number.as_f64().map_or_else(|| number.to_string(), decimal),
+        },
+        Value::String(text) if name.ends_with("At") => match serde_json::from_value(field.clone()) {
+            Ok(moment) => time::at(moment, view.utc),
+            Err(_) => text.clone(),
         },
         Value::String(text) if matches!(name, "state" | "status") => {
             return paint(&clean(text), Tone::of_state(text), view);
@@ -70,9 +74,31 @@ fn value(name: &str, field: &Value, view: &View) -> String {
     clean(&cut(&shown, JSON_CHARS_MAX)).into_owned()
 }
 
-/// What a change did: its counts, or the operation that goes on, else the thing that was changed; `done` where the
-/// answer says nothing of these.
-pub(in crate::cli) fn changed(said: &Value, done: &str, view: &View) -> String {
+/// With as many places as say something: rates are often small.
+fn decimal(number: f64) -> String {
+    let places = if number.abs() < 1.0 { 4 } else { 2 };
+    let text = format!("{number:.places$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A job of which little may be told, in one line.
+pub(in crate::cli) fn job_line(job: &Value, view: &View) -> String {
+    let state = text(job, "/state");
+    let mut line = clean(&text(job, "/id")).into_owned();
+    for (before, word) in [
+        (" ", paint(&clean(&state), Tone::of_state(&state), view)),
+        (" ", clean(&text(job, "/type")).into_owned()),
+        (" on ", clean(&text(job, "/queue")).into_owned()),
+    ] {
+        if !word.is_empty() {
+            line.push_str(&format!("{before}{word}"));
+        }
+    }
+    line
+}
+
+/// What a change did: its counts, or the operation that goes on; `done` where the answer says nothing of these.
+pub(in crate::cli) fn changed(said: &Value, done: &str) -> String {
     if let Some(id) = said.get("operationId").and_then(Value::as_str) {
         let id = clean(id);
         return format!("operation {id} goes on; look with `ganger operations get {id} --watch`");
@@ -82,12 +108,11 @@ pub(in crate::cli) fn changed(said: &Value, done: &str, view: &View) -> String {
         .filter_map(|name| Some(format!("{} {name}", count(said.get(*name)?.as_i64()?))))
         .collect();
     if !counts.is_empty() {
-        return counts.join(", ");
+        let reason = text(said, "/reason");
+        let reason = if reason.is_empty() { reason } else { format!(": {}", clean(&reason)) };
+        return format!("{}{reason}", counts.join(", "));
     }
-    match said {
-        Value::Object(fields) if !fields.is_empty() => format!("{done}\n{}", page(said, view)),
-        _ => done.to_owned(),
-    }
+    done.to_owned()
 }
 
 /// Why a job is not running, or is.
@@ -169,13 +194,34 @@ mod tests {
 
     #[test]
     fn a_change_is_told_by_what_it_did() {
-        let view = samples::view(None);
         let counts = json!({ "matched": 12_000, "changed": 11_999, "skipped": 1 });
-        assert_eq!(changed(&counts, "done", &view), "12,000 matched, 11,999 changed, 1 skipped");
-        assert!(changed(&json!({ "operationId": "op-1" }), "done", &view).contains("operations get op-1"));
-        assert_eq!(changed(&json!({}), "mail is paused", &view), "mail is paused");
+        assert_eq!(changed(&counts, "done"), "12,000 matched, 11,999 changed, 1 skipped");
+        assert!(changed(&json!({ "operationId": "op-1" }), "done").contains("operations get op-1"));
+        assert_eq!(changed(&json!({}), "mail is paused"), "mail is paused");
         let queue = json!({ "name": "mail", "paused": true });
-        assert!(changed(&queue, "mail is paused", &view).starts_with("mail is paused\nname "));
+        assert_eq!(changed(&queue, "mail is paused"), "mail is paused");
+    }
+
+    #[test]
+    fn a_page_has_a_line_a_field() {
+        let thing = json!({
+            "config": { "agingSeconds": 90.0, "retry": { "jitter": 0.2 } }, "counts": {}, "paused": false,
+            "oldestMs": 65_000, "queues": ["a", "b"], "startedAt": "2026-11-23T19:15:00.000Z", "rate": 0.01666,
+            "state": "failed",
+        });
+        insta::assert_snapshot!(page(&thing, &samples::view(None)), @r"
+        config
+          agingSeconds        90
+          retry
+            jitter            0.2
+        counts                {}
+        oldestMs              1m 05s
+        paused                no
+        queues                a, b
+        rate                  0.0167
+        startedAt             2026-11-23 19:15:00.000 UTC
+        state                 failed
+        ");
     }
 
     #[test]
@@ -221,8 +267,9 @@ mod tests {
             });
             for text in [
                 page(&item, &view),
-                changed(&item, "done", &view),
-                changed(&inner, "done", &view),
+                job_line(&item, &view),
+                changed(&item, "done"),
+                changed(&json!({ "matched": 1, "reason": hostile }), "done"),
                 explanation(&item, &view),
                 log_line(&item, &view),
                 health(true, false, &item, &view),

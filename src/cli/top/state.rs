@@ -11,7 +11,7 @@ use crate::{
         CliError,
         render::{Order, QueueLine, TopView},
     },
-    domain::{Clock, Timestamp},
+    domain::{Clock, JobState, Timestamp},
 };
 
 /// What a key asks for.
@@ -127,7 +127,7 @@ fn told(queue: &Value) -> (Option<f64>, Option<f64>) {
     let throughput = &queue["throughput"];
     let named = |names: &[&str]| names.iter().find_map(|name| throughput.get(name)?.as_f64());
     let came = named(&["inPerSecond", "submittedPerSecond", "enqueuedPerSecond", "in"]);
-    let left = named(&["outPerSecond", "finishedPerSecond", "completedPerSecond", "perSecond", "out"]);
+    let left = named(&["outPerSecond", "finishedPerSecond", "lastMinute", "perSecond", "out"]);
     (came, throughput.as_f64().or(left))
 }
 
@@ -153,10 +153,11 @@ fn rates(before: &Sample, now: &Sample) -> HashMap<String, (f64, f64)> {
 /// All jobs of a queue, and those that have ended.
 fn counted(queue: &Value) -> Option<(i64, i64)> {
     let counts = queue["counts"].as_object()?;
-    let sum = |wanted: &dyn Fn(&str) -> bool| {
-        counts.iter().filter(|(state, _)| wanted(state)).filter_map(|(_, count)| count.as_i64()).sum()
+    let sum = |wanted: &dyn Fn(JobState) -> bool| {
+        let states = JobState::ALL.into_iter().filter(|state| wanted(*state));
+        states.filter_map(|state| counts.get(state.name())?.as_i64()).sum()
     };
-    Some((sum(&|_| true), sum(&|state| matches!(state, "completed" | "failed" | "canceled"))))
+    Some((sum(&|_| true), sum(&JobState::is_terminal)))
 }
 
 #[cfg(test)]
@@ -178,8 +179,7 @@ mod tests {
 
     #[test]
     fn a_queues_totals_are_of_all_states() {
-        let queue =
-            json!({ "counts": { "queued": 3, "active": 1, "completed": 10, "failed": 2, "canceled": 1 } });
+        let queue = json!({ "counts": { "queued": 3, "active": 1, "completed": 10, "failed": 2, "canceled": 1, "total": 17 } });
         assert_eq!(counted(&queue), Some((17, 13)));
         assert_eq!(counted(&json!({ "name": "bare" })), None);
     }
