@@ -18,7 +18,9 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), ConfigError> {
         LogFormat::Text => {
             registry.with(fmt::layer().with_ansi(has_colours()).with_writer(stderr)).try_init()
         }
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(stderr)).try_init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().with_span_list(false).with_writer(stderr)).try_init()
+        }
     };
     // A second node in one process logs with the first one's settings.
     drop(started);

@@ -1,7 +1,7 @@
 //! The command line: asks a node over HTTP and shows its answers to people, or hands them on to programs.
 //!
 //! ```text
-//! args ──▶ command/* ──▶ node (HTTP), stream (WebSocket)
+//! args ──▶ command/*, top ──▶ node (HTTP), stream (WebSocket)
 //!              │
 //!              ▼
 //!          render/* (pure: answer in, text out) ──▶ screen ──▶ stdout
@@ -24,6 +24,7 @@ mod settings;
 mod stream;
 mod text;
 mod time;
+mod top;
 
 pub use args::Args;
 pub use error::CliError;

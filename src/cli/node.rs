@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{
-    Client, Method, RequestBuilder, Response,
+    Body, Client, Method, RequestBuilder, Response,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER},
     redirect::Policy,
 };
@@ -41,11 +41,50 @@ pub(super) struct Answer {
     url: String,
 }
 
+/// A request, as a value.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// The path's segments below `/api/v1`; each is one, whatever it holds.
+    pub(super) route: Vec<String>,
+    pub(super) query: Vec<(&'static str, String)>,
+    /// JSON.
+    pub(super) body: Option<String>,
+}
+
+impl Call {
+    pub(super) fn new(method: Method, route: &[&str]) -> Self {
+        let route = route.iter().map(|&segment| segment.to_owned()).collect();
+        Self { method, route, query: Vec::new(), body: None }
+    }
+
+    pub(super) fn get(route: &[&str]) -> Self {
+        Self::new(Method::GET, route)
+    }
+
+    pub(super) fn post(route: &[&str]) -> Self {
+        Self::new(Method::POST, route)
+    }
+
+    pub(super) fn query(mut self, query: Vec<(&'static str, String)>) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// With a body, which must be JSON already.
+    pub(super) fn body(mut self, body: String) -> Self {
+        self.body = Some(body);
+        self
+    }
+}
+
 impl Node {
     pub(super) fn new(global: &Global) -> Result<Self, CliError> {
         let address = Address::new(global.url.as_deref())?;
         let admin = std::env::var("ADMIN_TOKEN").ok();
-        let key = settings::token(global.token.clone(), admin, &address)
+        let given = global.token.clone().filter(|token| !token.is_empty());
+        let given = given.or_else(|| std::env::var("GANGER_KEY").ok());
+        let key = settings::token(given, admin, &address)
             .map(|token| {
                 let mut key = HeaderValue::try_from(format!("Bearer {token}"))
                     .map_err(|_| CliError::Usage("the token holds what no key can".to_owned()))?;
@@ -75,6 +114,45 @@ impl Node {
         let mut url = self.api(route, &[]);
         url.set_query(Some(query));
         self.send(self.client.request(Method::GET, url).timeout(self.timeout)).await
+    }
+
+    /// Makes a request.
+    pub(super) async fn call(&self, call: &Call) -> Result<Answer, CliError> {
+        let route: Vec<&str> = call.route.iter().map(String::as_str).collect();
+        let mut request = self.request(call.method.clone(), &route, &call.query).timeout(self.timeout);
+        if let Some(body) = &call.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        self.send(request).await
+    }
+
+    /// Sends a body of any length and hands the answer over before it is whole. No time is set for it: the caller
+    /// watches that it moves.
+    pub(super) async fn upload(
+        &self,
+        route: &[&str],
+        media: &'static str,
+        body: Body,
+    ) -> Result<Response, CliError> {
+        let mut request = self.request(Method::POST, route, &[]).header(CONTENT_TYPE, media).body(body);
+        if let Some(key) = &self.key {
+            request = request.header(reqwest::header::AUTHORIZATION, key);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    /// Asks outside of the API, without the key; the answer's status may be any.
+    pub(super) async fn probe(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<(u16, String), CliError> {
+        let request =
+            self.client.request(Method::GET, self.address.route(&[path], query)).timeout(self.timeout);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        Ok((status, response.text().await.map_err(|error| self.unreachable(&error))?))
     }
 
     /// Sends JSON, or nothing.
@@ -125,7 +203,8 @@ impl Node {
         let status = response.status().as_u16();
         let next = header(response.headers(), &LINK).and_then(|link| link::next_query(&link));
         let body = response.text().await.map_err(|error| self.unreachable(&error))?;
-        if serde_json::from_str::<serde::de::IgnoredAny>(&body).is_err() {
+        // Nothing to say is an answer too.
+        if !body.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(&body).is_err() {
             return Err(self.unreadable("it is not JSON"));
         }
         Ok(Answer { status, body, next, url: self.address.shown().to_owned() })
@@ -145,12 +224,12 @@ impl Node {
         CliError::Unreadable { url: self.address.shown().to_owned(), why: why.to_owned() }
     }
 
-    fn silent(&self) -> CliError {
+    pub(super) fn silent(&self) -> CliError {
         let why = format!("no answer within {:?}", self.timeout);
         CliError::Unreachable { url: self.address.shown().to_owned(), why }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> CliError {
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> CliError {
         if error.is_timeout() && !error.is_connect() {
             return self.silent();
         }

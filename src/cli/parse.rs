@@ -63,6 +63,17 @@ pub(super) fn time_or_ago(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// A point in time, or how far ahead it is.
+pub(super) fn time_or_ahead(text: &str) -> Result<Timestamp, String> {
+    match span(text) {
+        Ok(ahead) => {
+            let millis = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
+            Ok(Clock::local().plus_millis(millis))
+        }
+        Err(_) => time(text).map_err(|why| format!("{why}, or how far ahead as 15m")),
+    }
+}
+
 /// A state.
 pub(super) fn state(text: &str) -> Result<JobState, String> {
     text.parse().map_err(|()| format!("one of {}", JobState::ALL.map(JobState::name).join(", ")))
@@ -109,6 +120,11 @@ pub(super) fn payload(argument: &str, stdin: impl Read) -> Result<RawJson, CliEr
     })
 }
 
+/// JSON of an option.
+pub(super) fn json(option: &str, text: &str) -> Result<RawJson, CliError> {
+    serde_json::from_str(text).map_err(|error| CliError::Usage(format!("{option} is not JSON: {error}")))
+}
+
 fn read(from: impl Read, name: &str) -> Result<String, CliError> {
     let mut text = String::new();
     let read = from.take(PAYLOAD_FILE_BYTES_MAX + 1).read_to_string(&mut text);
@@ -152,6 +168,8 @@ mod tests {
         let age = Clock::local().millis_since(then);
         assert!((900_000..910_000).contains(&age), "{age}");
         assert!(time_or_ago("2023-11-14T22:13:20Z").is_ok());
+        let ahead = Clock::local().millis_since(time_or_ahead("15m").expect("a span"));
+        assert!((-900_000..-890_000).contains(&ahead), "{ahead}");
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
         .map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
     // At the highest level, so that a line that is logged at all carries its request's id.
     let span = tracing::error_span!("request", id = %id);
-    let mut response = REQUEST_ID.scope(Arc::clone(&id), served(request, next)).instrument(span).await;
+    let mut response =
+        REQUEST_ID.scope(Arc::clone(&id), served(request, next)).instrument(span.clone()).await;
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(X_REQUEST_ID, id);
@@ -46,14 +47,16 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
     for (name, value) in SAFE_HEADERS {
         headers.entry(name).or_insert(value);
     }
-    tracing::debug!(
-        request.id = %id,
-        http.method = %method,
-        http.path = path,
-        http.status = response.status().as_u16(),
-        elapsed_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "served a request"
-    );
+    let elapsed_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    span.in_scope(|| {
+        tracing::debug!(
+            http.method = %method,
+            http.path = path,
+            http.status = response.status().as_u16(),
+            elapsed_micros,
+            "served a request"
+        );
+    });
     response
 }
 

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
+use super::show;
 use crate::{
     cli::{
         CliError, Outcome,
-        args::Cancel,
+        args::{Cancel, Watching},
         model::Ticket,
-        node::{Answer, Node},
+        node::{Answer, Call, Node},
         render,
         screen::Screen,
         text::clean,
@@ -37,14 +38,8 @@ fn job(screen: &Screen, answer: &Answer) -> Result<Outcome, CliError> {
 }
 
 /// Shows the counts.
-pub(super) async fn overview(node: &Node, screen: &Screen) -> Result<Outcome, CliError> {
-    let answer = node.get(&["overview"], &[]).await?;
-    if screen.json {
-        screen.document(&answer.body)?;
-    } else {
-        screen.show(&render::overview(&answer.read()?, &screen.view()))?;
-    }
-    Ok(Outcome::Done)
+pub(super) async fn overview(node: &Node, screen: &Screen, watching: Watching) -> Result<Outcome, CliError> {
+    show::thing(node, screen, &Call::get(&["overview"]), watching, render::overview).await
 }
 
 /// Gets a ticket.

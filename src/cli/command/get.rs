@@ -1,13 +1,16 @@
 //! `ganger get`.
 
-use super::list::Pages;
-use crate::cli::{
-    CliError, Outcome,
-    args::Get,
-    model::{Attempt, Graph, Inspection, Moment},
-    node::Node,
-    render,
-    screen::Screen,
+use super::{list::Pages, show};
+use crate::{
+    cli::{
+        CliError, Outcome,
+        args::{Get, Watching},
+        model::{Attempt, Graph, Inspection, Moment},
+        node::{Call, Node},
+        render,
+        screen::{Screen, View},
+    },
+    domain::JobId,
 };
 
 /// Shows a job: all of it, or the parts that were asked for. One part alone is asked for alone.
@@ -15,22 +18,8 @@ pub(super) async fn run(node: &Node, screen: &Screen, args: &Get) -> Result<Outc
     let id = args.id.to_string();
     match (args.events, args.attempts, args.graph) {
         (true, false, false) => return events(node, screen, &id).await,
-        (false, true, false) => {
-            let answer = node.get(&["jobs", &id, "attempts"], &[]).await?;
-            if screen.json {
-                screen.document(&answer.body)?;
-            } else {
-                screen.show(&some(render::attempts(&answer.read::<Vec<Attempt>>()?, &screen.view())))?;
-            }
-        }
-        (false, false, true) => {
-            let answer = node.get(&["jobs", &id, "graph"], &[]).await?;
-            if screen.json {
-                screen.document(&answer.body)?;
-            } else {
-                screen.show(&render::graph(&answer.read::<Graph>()?, &screen.view()))?;
-            }
-        }
+        (false, true, false) => return attempts(node, screen, &id).await,
+        (false, false, true) => return graph(node, screen, &id).await,
         parts => {
             let answer = node.get(&["jobs", &id, "inspection"], &[]).await?;
             if screen.json {
@@ -41,6 +30,24 @@ pub(super) async fn run(node: &Node, screen: &Screen, args: &Get) -> Result<Outc
         }
     }
     Ok(Outcome::Done)
+}
+
+/// All of a job.
+pub(super) async fn inspect(node: &Node, screen: &Screen, id: JobId) -> Result<Outcome, CliError> {
+    run(node, screen, &Get { id, events: false, attempts: false, graph: false }).await
+}
+
+/// Its attempts.
+pub(super) async fn attempts(node: &Node, screen: &Screen, id: &str) -> Result<Outcome, CliError> {
+    let call = Call::get(&["jobs", id, "attempts"]);
+    let text = |attempts: &Vec<Attempt>, view: &View| some(render::attempts(attempts, view));
+    show::thing(node, screen, &call, Watching::default(), text).await
+}
+
+/// Its dependency graph.
+pub(super) async fn graph(node: &Node, screen: &Screen, id: &str) -> Result<Outcome, CliError> {
+    show::thing::<Graph>(node, screen, &Call::get(&["jobs", id, "graph"]), Watching::default(), render::graph)
+        .await
 }
 
 fn page(all: &Inspection, parts: (bool, bool, bool), screen: &Screen) -> String {
@@ -67,7 +74,7 @@ fn some(attempts: String) -> String {
 }
 
 /// A timeline of any length: all its pages.
-async fn events(node: &Node, screen: &Screen, id: &str) -> Result<Outcome, CliError> {
+pub(super) async fn events(node: &Node, screen: &Screen, id: &str) -> Result<Outcome, CliError> {
     let route = ["jobs", id, "events"];
     let mut pages = Pages::new(node, &route, Vec::new(), None);
     if screen.json {

@@ -1,17 +1,12 @@
-//! `ganger list`, and lists of any length.
+//! Lists of any length.
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::{
-    cli::{
-        CliError, Outcome,
-        args::List,
-        node::{Answer, Node},
-        render,
-        screen::Screen,
-    },
-    domain::JobView,
+use crate::cli::{
+    CliError,
+    node::{Answer, Node},
+    screen::Screen,
 };
 
 /// The most items a node puts into a page.
@@ -93,47 +88,4 @@ impl<'a> Pages<'a> {
         }
         screen.document("]")
     }
-}
-
-fn query(args: &List) -> Vec<(&'static str, String)> {
-    let mut query: Vec<(&'static str, String)> =
-        args.state.iter().map(|state| ("state", state.name().to_owned())).collect();
-    let mut add = |name, value: Option<String>| query.extend(value.map(|value| (name, value)));
-    add("queue", args.queue.clone());
-    add("type", args.kind.clone());
-    add("tenantId", args.tenant.clone());
-    add("worker", args.worker.clone());
-    add("workflowId", args.workflow_id.map(|id| id.to_string()));
-    add("tag", args.tag.clone());
-    add("q", args.q.clone());
-    add("createdAfter", args.created_after.map(|at| at.to_string()));
-    add("createdBefore", args.created_before.map(|at| at.to_string()));
-    query
-}
-
-/// Lists jobs.
-pub(super) async fn run(node: &Node, screen: &Screen, args: &List) -> Result<Outcome, CliError> {
-    let limit = (!args.all).then_some(args.limit);
-    let mut pages = Pages::new(node, &["jobs"], query(args), limit);
-    if screen.json {
-        pages.write_json(screen).await?;
-        return Ok(Outcome::Done);
-    }
-    let mut shown = 0_u64;
-    while let Some(page) = pages.next().await? {
-        let mut jobs: Vec<JobView> = page.read()?;
-        let room = limit.map_or(u64::MAX, |limit| limit - shown.min(limit));
-        jobs.truncate(usize::try_from(room).unwrap_or(usize::MAX));
-        if !jobs.is_empty() {
-            screen.show(&render::jobs(&jobs, shown == 0, &screen.view()))?;
-        }
-        shown += jobs.len() as u64;
-    }
-    if shown == 0 {
-        screen.note("no jobs match");
-    } else if pages.has_more() {
-        screen
-            .note(&format!("… older ones were left out: --limit N shows more than {shown}, --all shows all"));
-    }
-    Ok(Outcome::Done)
 }

@@ -40,10 +40,55 @@ struct Body {
     tags: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workflow_id: Option<WorkflowId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<Unique>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedupe_window_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_job_id: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_finish: Option<OnFinish>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema_version: Option<i64>,
+}
+
+/// What makes it the only one of its kind.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unique {
+    by: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    states: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_conflict: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct OnFinish {
+    url: String,
+}
+
+fn unique(args: &Submit) -> Option<Unique> {
+    (!args.unique.is_empty()).then(|| Unique {
+        by: args.unique.clone(),
+        period_seconds: args.unique_period.map(|period| period.as_secs()),
+        states: args.unique_states.iter().map(|state| state.name()).collect(),
+        on_conflict: args.on_conflict.map(|way| way.name()),
+    })
 }
 
 fn body(args: Submit) -> Result<Body, CliError> {
+    let unique = unique(&args);
     let payload = args.payload.map(|text| parse::payload(&text, std::io::stdin().lock())).transpose()?;
+    let metadata = args.metadata.map(|text| parse::json("--metadata", &text)).transpose()?;
     Ok(Body {
         kind: args.kind,
         payload,
@@ -59,6 +104,14 @@ fn body(args: Submit) -> Result<Body, CliError> {
         dependency_policy: args.dependency_policy.map(|policy| policy.name()),
         tags: args.tag,
         workflow_id: args.workflow_id,
+        expires_at: args.expires_at,
+        unique,
+        dedupe_window_seconds: args.dedupe_window.map(|window| window.as_secs()),
+        retry: args.retry.body(),
+        metadata,
+        parent_job_id: args.parent_job_id,
+        on_finish: args.on_finish.map(|url| OnFinish { url }),
+        schema_version: args.schema_version,
     })
 }
 
@@ -178,6 +231,35 @@ mod tests {
         assert_eq!(
             json(&["noop", "--at", "2026-11-23T20:00:00+01:00"]),
             r#"{"type":"noop","scheduledAt":"2026-11-23T19:00:00.000000Z"}"#
+        );
+    }
+
+    #[test]
+    fn the_rarer_options_are_fields_too() {
+        let line = [
+            "noop",
+            "--expires-at",
+            "2026-11-23T20:00:00Z",
+            "--unique",
+            "type,/payload/a",
+            "--unique-period",
+            "1h",
+            "--unique-states",
+            "queued,active",
+            "--on-conflict",
+            "replace",
+            "--retry",
+            "fixed",
+            "--retry-base",
+            "5s",
+            "--metadata",
+            r#"{ "a":1 }"#,
+            "--on-finish",
+            "https://hooks.example/x",
+        ];
+        assert_eq!(
+            json(&line),
+            r#"{"type":"noop","expiresAt":"2026-11-23T20:00:00.000000Z","unique":{"by":["type","/payload/a"],"periodSeconds":3600,"states":["queued","active"],"onConflict":"replace"},"retry":{"baseSeconds":5.0,"strategy":"fixed"},"metadata":{ "a":1 },"onFinish":{"url":"https://hooks.example/x"}}"#
         );
     }
 

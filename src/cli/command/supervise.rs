@@ -1,9 +1,8 @@
 //! `ganger supervise`.
 
-use std::time::Duration;
-
 use serde_json::json;
 
+use super::show;
 use crate::cli::{
     CliError, Outcome,
     args::{Supervise, SuperviseAction},
@@ -12,11 +11,7 @@ use crate::cli::{
     render,
     screen::Screen,
     text::clean,
-    time,
 };
-
-/// Looking costs the node a walk over its actors.
-const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// The node's parts and what is right below them.
 const DEPTH_DEFAULT: u32 = 2;
@@ -28,13 +23,19 @@ pub(super) async fn run(node: &Node, screen: &Screen, args: Supervise) -> Result
     if let Some(SuperviseAction::Restart { path }) = args.action {
         return restart(node, screen, &path).await;
     }
-    let Some(interval) = args.watch else {
-        show(screen, &look(node, &args).await?, &args)?;
-        return Ok(Outcome::Done);
-    };
-    tokio::select! {
-        ended = watch(node, screen, &args, interval.max(WATCH_INTERVAL_MIN)) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(Outcome::Done),
+    match args.watching.watch {
+        None => {
+            let answer = look(node, &args).await?;
+            if screen.json {
+                screen.document(&answer.body)?
+            } else {
+                screen.show(&shown(screen, answer, &args)?)?
+            }
+            Ok(Outcome::Done)
+        }
+        Some(every) => {
+            show::repeat(screen, every, async || shown(screen, look(node, &args).await?, &args)).await
+        }
     }
 }
 
@@ -65,34 +66,9 @@ async fn look(node: &Node, args: &Supervise) -> Result<Answer, CliError> {
     node.get(&["supervision"], &query).await
 }
 
-fn show(screen: &Screen, answer: &Answer, args: &Supervise) -> Result<(), CliError> {
-    if screen.json {
-        return screen.document(&answer.body);
-    }
-    screen.show(&render::actors(&answer.read::<Actor>()?, args.kind.as_deref(), &screen.view()))
-}
-
-/// Until the first look fails, or, later, for ever: a node that restarts is what one watches for.
-async fn watch(node: &Node, screen: &Screen, args: &Supervise, every: Duration) -> Result<Outcome, CliError> {
-    let mut last = look(node, args).await?;
-    loop {
-        let view = screen.view();
-        if screen.json {
-            screen.document_line(&last.body)?;
-        } else {
-            let tree = render::actors(&last.read::<Actor>()?, args.kind.as_deref(), &view);
-            screen.show_anew(&format!("{}\n{tree}", time::at(view.now, view.utc)))?;
-        }
-        loop {
-            tokio::time::sleep(every).await;
-            match look(node, args).await {
-                Ok(answer) => {
-                    last = answer;
-                    break;
-                }
-                Err(error) if error.is_passing() => screen.note(&error.to_string()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
+fn shown(screen: &Screen, answer: Answer, args: &Supervise) -> Result<String, CliError> {
+    Ok(match screen.json {
+        true => answer.body,
+        false => render::actors(&answer.read::<Actor>()?, args.kind.as_deref(), &screen.view()),
+    })
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cli::{
-        model::{Attempt, Inspection, Moment},
+        model::{Attempt, DeadLetter, Inspection, Moment},
         screen::View,
         text::{clean, clean_lines, cut},
         time,
@@ -38,7 +38,7 @@ pub(in crate::cli) fn brief(job: &JobView, view: &View) -> String {
 
 /// All that is known of a job.
 pub(in crate::cli) fn inspection(all: &Inspection, view: &View) -> String {
-    let mut page = profile(all, view);
+    let mut page = profile(&all.job, all.dead_letter.as_ref(), view);
     for (name, body) in [
         ("Attempts", attempts(&all.attempts, view)),
         ("Timeline", timeline(&all.events, view)),
@@ -51,8 +51,12 @@ pub(in crate::cli) fn inspection(all: &Inspection, view: &View) -> String {
     page
 }
 
-fn profile(all: &Inspection, view: &View) -> String {
-    let job = &all.job;
+/// A job's profile.
+pub(in crate::cli) fn job(job: &JobView, view: &View) -> String {
+    profile(job, None, view)
+}
+
+fn profile(job: &JobView, dead: Option<&DeadLetter>, view: &View) -> String {
     let at = |time: Timestamp| format!("{} ({} ago)", time::at(time, view.utc), time::age(time, view.now));
     let until = |time: Timestamp| {
         let left = time.millis_since(view.now);
@@ -99,7 +103,7 @@ fn profile(all: &Inspection, view: &View) -> String {
     field("last error", job.last_error.as_deref().map(|error| paint(&clean(error), Tone::Bad, view)));
     field(
         "dead letter",
-        all.dead_letter.as_ref().map(|dead| {
+        dead.map(|dead| {
             let replays = if dead.replay_count > 0 {
                 format!(", replayed {} times", dead.replay_count)
             } else {
