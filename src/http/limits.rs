@@ -10,6 +10,8 @@ pub const DISCARD_BYTES_MAX: usize = 16 << 20;
 pub const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a body may take to arrive: a slow writer must not hold a place among the requests.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long nothing of a body may arrive: as for a head, so that a client that stops half-way is gone within 10 s.
+pub const BODY_STALL_MAX: Duration = Duration::from_secs(9);
 /// How long a read of the store may take before the caller is told to come back.
 pub const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a change is waited for. It goes on behind the answer.
@@ -36,14 +38,16 @@ pub const WAIT_SECONDS_DEFAULT: f64 = 30.0;
 pub const TICKETS_MAX: usize = 4_096;
 /// How long a ticket holds.
 pub const TICKET_TTL: Duration = Duration::from_secs(30);
-/// How long the head of a request may take, and an idle connection is kept.
-pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the head of a request may take, and an idle connection is kept. With the time a busy node takes to notice,
+/// a silent socket is gone within 10 s.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(9);
 /// The most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The most headers of a request.
 pub const HEADERS_MAX: usize = 64;
-/// How long a peer may take nothing of what is written to it.
-pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a peer may take nothing of what is written to it, once the system's own buffers, which hold megabytes, are
+/// full.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(9);
 /// Between two pings of a stream.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 /// A stream's peer that was not heard for this long is gone.

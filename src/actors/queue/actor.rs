@@ -177,11 +177,17 @@ impl Actor for QueueActor {
                     state.take_load(*loaded.map_err(|why| format!("cannot be loaded: {why}"))?);
                 }
             }
-            QueueMessage::Counted { incarnation, serial, counts } => {
+            QueueMessage::Counted { incarnation, serial, before, counts } => {
                 let _timing = probe.time("Counted");
-                if incarnation == state.incarnation && serial == state.serial {
-                    state.core.set_counts(counts);
-                    state.publish();
+                match counts {
+                    // The load of the memory that is in force has counted.
+                    _ if incarnation != state.incarnation => {}
+                    Some(counts) if serial == state.serial && before == *state.core.counts() => {
+                        state.core.set_counts(counts);
+                        state.publish();
+                    }
+                    // Not read, or overtaken: the doubt stands.
+                    Some(_) | None => state.is_count_doubtful = true,
                 }
             }
             QueueMessage::Refilled { incarnation, priority, after, limit, rows } => {
@@ -315,7 +321,8 @@ impl QueueState {
         self.args.hub.tell(std::mem::take(&mut self.told));
     }
 
-    /// Reads the counts anew, if they are in doubt and nothing is under way.
+    /// Reads the counts anew, if they are in doubt and nothing is under way. A reading that fails, or that something
+    /// overtakes, leaves them in doubt.
     fn recount(&mut self) {
         self.is_count_doubtful |= self.core.take_count_doubt();
         if !self.is_count_doubtful || self.core.in_journal() > 0 || self.submits_in_journal > 0 {
@@ -323,11 +330,10 @@ impl QueueState {
         }
         self.is_count_doubtful = false;
         let (source, myself) = (self.source(), self.myself.clone());
-        let (incarnation, serial) = (self.incarnation, self.serial);
+        let (incarnation, serial, before) = (self.incarnation, self.serial, *self.core.counts());
         self.tasks.spawn(async move {
-            if let Ok((_, counts)) = source.counts().await {
-                drop(myself.cast(QueueMessage::Counted { incarnation, serial, counts }));
-            }
+            let counts = source.counts().await.ok().map(|(_, counts)| counts);
+            drop(myself.cast(QueueMessage::Counted { incarnation, serial, before, counts }));
         });
     }
 }

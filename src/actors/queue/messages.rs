@@ -120,8 +120,10 @@ pub enum QueueMessage {
         incarnation: u64,
         /// The number of ops sent before the reading.
         serial: u64,
-        /// By state code.
-        counts: [i64; 9],
+        /// What was counted before: jobs become due without an op.
+        before: [i64; 9],
+        /// By state code, if they could be read.
+        counts: Option<[i64; 9]>,
     },
     /// Private: a refill was read, or not.
     Refilled {

@@ -21,7 +21,7 @@ use serde::{
 use serde_path_to_error::Segment;
 
 use crate::http::{
-    limits::{BODY_BYTES_MAX, BODY_DEADLINE, DISCARD_BYTES_MAX, DISCARD_DEADLINE},
+    limits::{BODY_BYTES_MAX, BODY_DEADLINE, BODY_STALL_MAX, DISCARD_BYTES_MAX, DISCARD_DEADLINE},
     problem::ApiError,
 };
 
@@ -103,9 +103,11 @@ async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
         return Err(too_large());
     }
     let collected = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body(), announced)).await;
-    collected.unwrap_or_else(|_| {
-        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive"))
-    })
+    collected.unwrap_or_else(|_| Err(too_slow()))
+}
+
+fn too_slow() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive")
 }
 
 fn too_large() -> ApiError {
@@ -132,7 +134,9 @@ async fn discard(mut chunks: BodyDataStream) {
 async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::with_capacity(announced);
-    while let Some(chunk) = chunks.next().await {
+    loop {
+        let next = tokio::time::timeout(BODY_STALL_MAX, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| too_slow())? else { return Ok(bytes) };
         let chunk =
             chunk.map_err(|_| ApiError::malformed("body_cut_off", "the body ended before its end"))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
@@ -141,7 +145,6 @@ async fn collect(body: Body, announced: usize) -> Result<Vec<u8>, ApiError> {
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
 }
 
 /// Parses a body.

@@ -64,7 +64,8 @@ const PING: &str = "insert into meta (key, value) values ('ping', clock_timestam
 on conflict (key) do update set value = excluded.value";
 
 /// Needs room on the disk, which writing over a row does not: a sort that is larger than its memory, about 2 MB.
-const ROOM: &str = "select count(*) from (select g from generate_series(1, 100000) g order by g desc offset 0) spilt";
+const ROOM: &str =
+    "select count(*) from (select g from generate_series(1, 100000) g order by g desc offset 0) spilt";
 const LITTLE_MEMORY: &str = "set work_mem = '64kB'";
 
 /// Where the database lies: a copy restored from a backup, or a promoted standby, differs.

@@ -28,7 +28,9 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     /// FULL.
     const NO_ROOM: i32 = 13;
-    error.as_database_error().is_some_and(|database| primary_code(database.code().as_deref()) == Some(NO_ROOM))
+    error
+        .as_database_error()
+        .is_some_and(|database| primary_code(database.code().as_deref()) == Some(NO_ROOM))
 }
 
 /// The low byte of an extended result code names its kind.

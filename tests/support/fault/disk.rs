@@ -24,7 +24,8 @@ impl SmallDisk {
         let path = std::env::temp_dir().join(format!("ganger-disk-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir(&path).map_err(|error| error.to_string())?;
         let size = format!("size={mebibytes}m,mode=0755");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "ganger-test"]).arg(&path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "ganger-test"]).arg(&path).output();
         let why = match mounted {
             Ok(output) if output.status.success() => None,
             Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
