@@ -177,13 +177,14 @@ impl Actor for QueueActor {
                     state.take_load(*loaded.map_err(|why| format!("cannot be loaded: {why}"))?);
                 }
             }
-            QueueMessage::Counted { incarnation, serial, before, counts } => {
+            QueueMessage::Counted { incarnation, serial, before, as_of, counts } => {
                 let _timing = probe.time("Counted");
                 match counts {
                     // The load of the memory that is in force has counted.
                     _ if incarnation != state.incarnation => {}
                     Some(counts) if serial == state.serial && before == *state.core.counts() => {
-                        state.core.set_counts(counts);
+                        let as_of = Now { store: as_of, ..state.now() };
+                        state.core.set_counts(counts, as_of);
                         state.publish();
                     }
                     // Not read, or overtaken: the doubt stands.
@@ -331,9 +332,10 @@ impl QueueState {
         self.is_count_doubtful = false;
         let (source, myself) = (self.source(), self.myself.clone());
         let (incarnation, serial, before) = (self.incarnation, self.serial, *self.core.counts());
+        let as_of = self.args.clock.now();
         self.tasks.spawn(async move {
-            let counts = source.counts().await.ok().map(|(_, counts)| counts);
-            drop(myself.cast(QueueMessage::Counted { incarnation, serial, before, counts }));
+            let counts = source.counts(as_of).await.ok().map(|(_, counts)| counts);
+            drop(myself.cast(QueueMessage::Counted { incarnation, serial, before, as_of, counts }));
         });
     }
 }

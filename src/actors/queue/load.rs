@@ -48,7 +48,7 @@ impl Source {
     }
 
     async fn read(&self) -> Result<Loaded, StoreError> {
-        let (paused, counts) = self.counts().await?;
+        let (paused, counts) = self.counts(self.clock.now()).await?;
         Ok(Loaded {
             paused,
             counts,
@@ -57,11 +57,11 @@ impl Source {
         })
     }
 
-    /// Whether the queue is paused, and its counts as they are shown.
-    pub(super) async fn counts(&self) -> Result<(bool, [i64; 9]), StoreError> {
+    /// Whether the queue is paused, and its counts as they are shown at `now`.
+    pub(super) async fn counts(&self, now: Timestamp) -> Result<(bool, [i64; 9]), StoreError> {
         let rows = self.store.queues(self.shard).await?;
         let row = rows.into_iter().find(|row| row.name == *self.queue).unwrap_or_default();
-        let due = self.store.due_counts(self.shard, &self.queue, self.clock.now()).await?;
+        let due = self.store.due_counts(self.shard, &self.queue, now).await?;
         let mut counts = row.counts;
         // Deferred jobs whose time has come are counted as what they are shown as.
         let queued = usize::try_from(JobState::Queued.code()).unwrap_or(0);

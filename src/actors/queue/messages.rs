@@ -122,6 +122,8 @@ pub enum QueueMessage {
         serial: u64,
         /// What was counted before: jobs become due without an op.
         before: [i64; 9],
+        /// When what was due by then was read as queued.
+        as_of: Timestamp,
         /// By state code, if they could be read.
         counts: Option<[i64; 9]>,
     },

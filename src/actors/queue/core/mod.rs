@@ -265,8 +265,10 @@ impl QueueCore {
         std::mem::take(&mut self.is_count_doubtful)
     }
 
-    /// Sets the counts to what was read while nothing was under way.
-    pub fn set_counts(&mut self, counts: [i64; 9]) {
+    /// Sets the counts to what was read as of `as_of` while nothing was under way.
+    pub fn set_counts(&mut self, counts: [i64; 9], as_of: Now) {
+        // What was due by then was read as queued: it must not be counted so a second time when it is seen to be due.
+        self.become_due(as_of);
         self.counts = counts;
     }
 
