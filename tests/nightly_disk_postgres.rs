@@ -39,7 +39,8 @@ async fn a_full_disk_stops_postgres_and_loses_nothing() {
         if has_log {
             keep_log_files(&server).await;
         }
-        let settings = NodeProcess::builder().postgres(&server.create_database().await);
+        let database = server.create_database().await;
+        let settings = NodeProcess::builder().postgres(&database);
         let mut rig = Rig::start("disk-postgres", settings, round).await;
         let full = Duration::from_millis(StdRng::seed_from_u64(round).random_range(FULL_MS));
         let (world, api) = (rig.world(), rig.node.api());
@@ -56,7 +57,7 @@ async fn a_full_disk_stops_postgres_and_loses_nothing() {
             returned(&server).await
         })
         .await;
-        rig.finish(1).await;
+        rig.finish(1, Some(&database)).await;
         drop(server);
     }
 }
