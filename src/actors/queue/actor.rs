@@ -94,6 +94,8 @@ pub struct QueueState {
     pub(super) serial: u64,
     /// Jobs came from elsewhere, which a load may have counted already: count when nothing is under way.
     pub(super) is_count_doubtful: bool,
+    /// The counts are being read: two readings could come back in the wrong order.
+    pub(super) is_counting: bool,
     /// Readers: dropped, and with it stopped, when this incarnation ends.
     pub(super) tasks: JoinSet<()>,
 }
@@ -126,6 +128,7 @@ impl Actor for QueueActor {
             told: Vec::new(),
             serial: 0,
             is_count_doubtful: false,
+            is_counting: false,
             tasks: JoinSet::new(),
             args,
             probe,
@@ -179,6 +182,7 @@ impl Actor for QueueActor {
             }
             QueueMessage::Counted { incarnation, serial, before, as_of, counts } => {
                 let _timing = probe.time("Counted");
+                state.is_counting &= incarnation != state.incarnation;
                 match counts {
                     // The load of the memory that is in force has counted.
                     _ if incarnation != state.incarnation => {}
@@ -232,6 +236,7 @@ impl QueueState {
     pub(super) fn start_load(&mut self) {
         self.incarnation = self.args.handle.next_incarnation();
         self.is_loaded = false;
+        self.is_counting = false;
         self.core = QueueCore::new(self.args.config.clone(), u64::from(rand::random::<u32>()));
         // Whoever waits for an op that was never written hears nothing of it, and asks again: requests
         // time out, sessions repeat their reports.
@@ -326,10 +331,11 @@ impl QueueState {
     /// overtakes, leaves them in doubt.
     fn recount(&mut self) {
         self.is_count_doubtful |= self.core.take_count_doubt();
-        if !self.is_count_doubtful || self.core.in_journal() > 0 || self.submits_in_journal > 0 {
+        let is_busy = self.is_counting || self.core.in_journal() > 0 || self.submits_in_journal > 0;
+        if !self.is_count_doubtful || is_busy {
             return;
         }
-        self.is_count_doubtful = false;
+        (self.is_count_doubtful, self.is_counting) = (false, true);
         let (source, myself) = (self.source(), self.myself.clone());
         let (incarnation, serial, before) = (self.incarnation, self.serial, *self.core.counts());
         let as_of = self.args.clock.now();
