@@ -1,6 +1,7 @@
 //! PostgreSQL's disk filled to its last byte under load, and emptied again; `tests/run --nightly disk-postgres` plays
 //! the long form. Two forms: with room in the write-ahead log a table cannot grow (53100), without it the server
 //! panics, and may end by itself: it is then started again as an operator would.
+#![allow(clippy::allow_attributes, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod outage;
 mod support;
