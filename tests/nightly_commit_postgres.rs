@@ -37,7 +37,7 @@ async fn a_commit_whose_answer_is_lost_neither_doubles_nor_loses_a_job() {
     let faults = proxy.faults();
     nightly::figure("commit-postgres", "commits_lost_before_the_server", faults.commits_swallowed);
     nightly::figure("commit-postgres", "commit_answers_lost", faults.answers_lost);
-    rig.finish(rounds.count()).await;
+    rig.finish(rounds.count(), Some(&database)).await;
 }
 
 /// Cuts links before some COMMITs and behind others, and waits until it has happened.

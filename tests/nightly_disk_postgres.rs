@@ -1,6 +1,7 @@
 //! PostgreSQL's disk filled to its last byte under load, and emptied again; `tests/run --nightly disk-postgres` plays
 //! the long form. Two forms: with room in the write-ahead log a table cannot grow (53100), without it the server
 //! panics, and may end by itself: it is then started again as an operator would.
+#![allow(clippy::allow_attributes, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod outage;
 mod support;
@@ -39,7 +40,8 @@ async fn a_full_disk_stops_postgres_and_loses_nothing() {
         if has_log {
             keep_log_files(&server).await;
         }
-        let settings = NodeProcess::builder().postgres(&server.create_database().await);
+        let database = server.create_database().await;
+        let settings = NodeProcess::builder().postgres(&database);
         let mut rig = Rig::start("disk-postgres", settings, round).await;
         let full = Duration::from_millis(StdRng::seed_from_u64(round).random_range(FULL_MS));
         let (world, api) = (rig.world(), rig.node.api());
@@ -56,7 +58,7 @@ async fn a_full_disk_stops_postgres_and_loses_nothing() {
             returned(&server).await
         })
         .await;
-        rig.finish(1).await;
+        rig.finish(1, Some(&database)).await;
         drop(server);
     }
 }

@@ -49,6 +49,6 @@ async fn a_full_disk_stops_the_embedded_store_and_loses_nothing() {
             })
             .await;
         }
-        rig.finish(2).await;
+        rig.finish(2, None).await;
     }
 }

@@ -39,7 +39,7 @@ async fn a_node_outlives_its_postgres_and_goes_on_by_itself() {
             _ => rig.round("cut off", true, cut_off(&proxy, gone)).await,
         }
     }
-    rig.finish(rounds.count()).await;
+    rig.finish(rounds.count(), Some(&database)).await;
 }
 
 async fn stopped(server: &PgServer, gone: Duration) -> Returned {

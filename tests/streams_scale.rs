@@ -20,8 +20,8 @@ mod streams {
     use super::support::{Api, NodeProcess, http::DEV_TOKEN, wait_for};
 
     const SOON: Duration = Duration::from_secs(30);
-    /// The node closes a reader that takes nothing for 20 s.
-    const STALL: Duration = Duration::from_secs(20);
+    /// The node closes a reader that takes nothing for 6 s.
+    const STALL: Duration = Duration::from_secs(6);
 
     /// As long as a name may be: events of some size.
     const QUEUE: &str = "a-queue-with-a-name-as-long-as-a-name-may-be-so-that-its-events-fill-what-a-socket-holds-for-a-reader-that-stalls";

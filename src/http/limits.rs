@@ -41,6 +41,8 @@ pub const LINES_ANSWERS_MAX: usize = 32;
 pub const LINES_REACH: usize = 10_000;
 /// The pauses, in milliseconds, before lines are tried again that found the journal full; then they are refused.
 pub const LINES_PATIENCE: [u64; 8] = [20, 50, 100, 200, 400, 800, 1_600, 3_200];
+/// How long nothing of a body may arrive: as for a head, so that a client that stops half-way is gone within 10 s.
+pub const BODY_STALL_MAX: Duration = Duration::from_secs(9);
 /// How long a read of the store may take before the caller is told to come back.
 pub const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a change is waited for. It goes on behind the answer.
@@ -71,14 +73,16 @@ pub const WAIT_SECONDS_DEFAULT: f64 = 30.0;
 pub const TICKETS_MAX: usize = 4_096;
 /// How long a ticket holds.
 pub const TICKET_TTL: Duration = Duration::from_secs(30);
-/// How long the head of a request may take, and an idle connection is kept.
-pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the head of a request may take, and an idle connection is kept. With the time a busy node takes to notice,
+/// a silent socket is gone within 10 s.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(9);
 /// The most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The most headers of a request.
 pub const HEADERS_MAX: usize = 64;
-/// How long a peer may take nothing of what is written to it.
-pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a peer may take nothing of what is written to it, once the system's own buffers, which hold megabytes, are
+/// full.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(9);
 /// Between two pings of a stream.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 /// A stream's peer that was not heard for this long is gone.
@@ -95,9 +99,9 @@ pub const OUTBOUND_BUFFER_BYTES: usize = 16 << 10;
 pub const OUTBOUND_BATCH_MAX: usize = 256;
 /// How long a stream's reader may take nothing, before it is closed as too slow: the shorter deadline, so
 /// that it finds a close when it reads on before `WRITE_STALL_MAX`.
-pub const STREAM_STALL_MAX: Duration = Duration::from_secs(20);
+pub const STREAM_STALL_MAX: Duration = Duration::from_secs(6);
 /// How long it then has to take what was written, and the close.
-pub const STREAM_CLOSE_MAX: Duration = Duration::from_secs(8);
+pub const STREAM_CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// The bounds that a node or a test may set.
 #[derive(Debug, Clone, Copy)]

@@ -50,7 +50,7 @@ pub mod workers;
 pub use access::{AuthConfig, Digest};
 pub use limits::HttpLimits;
 pub use router::app;
-pub use serve::serve;
+pub use serve::{listen, serve};
 pub use state::{DemoWorkflow, HttpParts, HttpState, PayloadCheck};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{demo::Demo, history::StoreHistory, identity, tree::Seeds};
@@ -125,8 +125,7 @@ impl Node {
         crate::metrics::install();
         identity::prepare(&config.data_dir)?;
         // Before the store is taken: an address that is taken is found out without a take-over.
-        let listener = TcpListener::bind(config.http_addr)
-            .await
+        let listener = http::listen(config.http_addr)
             .with_context(|| format!("HTTP_ADDR: cannot listen on {}", config.http_addr))?;
         let address = listener.local_addr()?;
         let store = open_store(&config).await?;

@@ -144,14 +144,17 @@ impl Rig {
         assert_eq!(self.restarts.to(&now), Vec::<String>::new(), "{name}: actors were restarted");
     }
 
-    /// Ends the load, drains, and holds the history against the rows.
-    pub async fn finish(mut self, rounds: usize) {
+    /// Ends the load, drains, and holds the history against the rows; `database` is where PostgreSQL keeps them.
+    pub async fn finish(mut self, rounds: usize, database: Option<&str>) {
         let clients = self.clients.stop().await;
         let api = self.node.api();
         self.world.settle(clients, &api).await;
         self.unharmed("at the end").await;
         let path = self.folder.path().join("history.jsonl");
         let dump = verdict::drained(&api, &path).await;
+        if let Some(url) = database {
+            verdict::stored_counters_agree(url, &dump).await;
+        }
         verdict::counters_agree(&api, &dump).await;
         let history = load(&path);
         self.report(rounds, &history, dump.jobs.len());

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::support::history::{Dump, Operation, Outcome, load, orphans};
 use crate::support::{Api, wait_for};
@@ -61,6 +62,17 @@ pub(super) async fn counters_agree(api: &Api, dump: &Dump) {
         if told == due { Ok(()) } else { Err(format!("told {told:?}, rows {due:?}")) }
     })
     .await;
+}
+
+/// The counters that the store keeps, on PostgreSQL, say what the rows say.
+pub(super) async fn stored_counters_agree(url: &str, dump: &Dump) {
+    let sums = STATES.map(|(state, _)| format!("sum({state})::bigint")).join(", ");
+    let sql = sqlx::AssertSqlSafe(format!("select array[{sums}] from counter"));
+    let mut connection = PgConnection::connect(url).await.expect("connect");
+    let stored: Vec<i64> =
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("read the counters");
+    let rows = STATES.map(|(state, _)| dump.jobs.iter().filter(|job| job.state() == state).count() as i64);
+    assert_eq!(stored, rows, "the store's counters against the rows, by {STATES:?}");
 }
 
 /// How many operations ended how.

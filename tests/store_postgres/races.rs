@@ -9,7 +9,7 @@ use ganger::{
 };
 
 use super::{
-    conformance::kit::{child, completed, keyed},
+    conformance::kit::{child, completed, keyed, retry_after},
     kitchen::{end, fresh, pause_before_commit, plain, until_waiting},
 };
 
@@ -118,4 +118,34 @@ async fn a_repeat_recorded_while_the_job_ends_leaves_no_gap() {
     );
     let seqs: Vec<i64> = kit.events(id).await.iter().map(|row| row.seq).collect();
     assert_eq!(seqs, [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_given_while_a_repeat_is_recorded_is_counted_from_the_state_that_it_left() {
+    let (kit, url) = fresh().await;
+    let id = kit.make(&keyed("mail", "k", 60, 1)).await;
+    let lease = kit.grant("mail", id).await;
+    kit.end("mail", id, lease.fence, retry_after(0)).await;
+    // The repeat makes the retrying job, whose time has come, a queued one; the lease waits for that.
+    let pause = pause_before_commit(&url, "mail", 1).await;
+    let births = [Op::Submit(SubmitOp { owner: None, jobs: vec![keyed("mail", "k", 60, 1)] })];
+    let grants = [kit.grant_op("mail", id)];
+    let (made, granted, ()) = tokio::join!(
+        kit.store.commit(1, &births),
+        async {
+            until_waiting(&url, 1).await;
+            kit.store.commit(2, &grants).await
+        },
+        async {
+            until_waiting(&url, 2).await;
+            end(pause, "rollback").await;
+        }
+    );
+    assert!(matches!(made.expect("commits")[0], OpResult::Submitted(_)));
+    let granted = granted.expect("commits");
+    assert!(
+        matches!(&granted[0], OpResult::Granted(granted) if granted.from == JobState::Queued),
+        "{granted:?}"
+    );
+    kit.check().await;
 }

@@ -23,7 +23,7 @@ use serde::{
 use serde_path_to_error::Segment;
 
 use crate::http::{
-    limits::{BODY_BYTES_MAX, BODY_DEADLINE, DISCARD_BYTES_MAX, DISCARD_DEADLINE},
+    limits::{BODY_BYTES_MAX, BODY_DEADLINE, BODY_STALL_MAX, DISCARD_BYTES_MAX, DISCARD_DEADLINE},
     problem::ApiError,
 };
 
@@ -119,9 +119,11 @@ pub(crate) async fn read_up_to(
         return Err(too_large(limit));
     }
     let collected = tokio::time::timeout(deadline, collect(request.into_body(), announced, limit)).await;
-    collected.unwrap_or_else(|_| {
-        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive"))
-    })
+    collected.unwrap_or_else(|_| Err(too_slow()))
+}
+
+fn too_slow() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long to arrive")
 }
 
 fn too_large(limit: usize) -> ApiError {
@@ -148,7 +150,9 @@ async fn discard(mut chunks: BodyDataStream) {
 async fn collect(body: Body, announced: usize, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::with_capacity(announced);
-    while let Some(chunk) = chunks.next().await {
+    loop {
+        let next = tokio::time::timeout(BODY_STALL_MAX, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| too_slow())? else { return Ok(bytes) };
         let chunk =
             chunk.map_err(|_| ApiError::malformed("body_cut_off", "the body ended before its end"))?;
         if bytes.len() + chunk.len() > limit {
@@ -157,7 +161,6 @@ async fn collect(body: Body, announced: usize, limit: usize) -> Result<Vec<u8>, 
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
 }
 
 /// Parses a body.

@@ -15,7 +15,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +30,22 @@ const CONNECTIONS_MAX: usize = 32_768;
 
 /// After an `accept` that failed (out of file descriptors, mostly): the next would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the system holds until they are accepted. The usual 128 are fewer than may come at one instant;
+/// those beyond it try again a second later.
+const BACKLOG: u32 = 4_096;
+
+/// Listens on `address`.
+///
+/// # Errors
+/// It is taken, or not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A node that was just stopped has left connections that wait for their end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves `app` until `stop`; then lets open requests end for at most `drain`, and closes the rest.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, drain: Duration) {

@@ -9,7 +9,7 @@
 //! stream.heartbeat   when nothing happened for 15 s
 //! ```
 //! A reader reads the hub's ring at its own pace, so a slow one costs the node nothing. One that falls far
-//! behind is told counts, and is closed when that happens again and again; one that takes nothing for 20 s is
+//! behind is told counts, and is closed when that happens again and again; one that takes nothing for 6 s is
 //! closed, with a close frame if it reads on within 8 s more. What is kept for a reader is a place in the ring, a
 //! buffer of 16 KiB (at most 1 MiB), and what its socket holds.
 

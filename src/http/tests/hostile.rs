@@ -6,7 +6,7 @@ use axum::body::Body;
 use futures_util::stream;
 
 use crate::http::{
-    limits::BODY_BYTES_MAX,
+    limits::{BODY_BYTES_MAX, BODY_DEADLINE, BODY_STALL_MAX},
     problem::PROBLEM_JSON,
     testing::{Stage, is_refusal, request},
 };
@@ -94,7 +94,16 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let started = tokio::time::Instant::now();
     let answer = stage.send(request("POST", "/api/v1/jobs", &headers, silent)).await;
     assert_eq!((answer.status, answer.code().as_str()), (408, "body_timeout"));
-    assert_eq!(started.elapsed(), Duration::from_secs(30));
+    assert_eq!(started.elapsed(), BODY_STALL_MAX);
+    // One that trickles has longer, and not for ever.
+    let trickle = stream::unfold((), |()| async {
+        tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.ok();
+        Some((Ok::<_, std::io::Error>(vec![b' ']), ()))
+    });
+    let started = tokio::time::Instant::now();
+    let answer = stage.send(request("POST", "/api/v1/jobs", &headers, Body::from_stream(trickle))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (408, "body_timeout"));
+    assert_eq!(started.elapsed(), BODY_DEADLINE);
 }
 
 #[tokio::test]

@@ -39,10 +39,10 @@ const GRANT: &str = "with given as (
           and (l.expires_at is null or l.fence > 0 or l.expires_at > $8)
     ) r
     on conflict (job_id) do nothing
-    returning job_id, fence, attempt, started_seq
+    returning job_id, fence, attempt, started_seq, due_at
 )
 select g.job_id, g.fence, g.attempt, g.started_seq,
-       l.state, l.shard, l.queue, l.priority, l.run_at, l.deaths,
+       case when g.due_at is null then 0::smallint else l.state end, l.shard, l.queue, l.priority, l.run_at, l.deaths,
        j.kind, j.tenant, j.payload::text, j.max_attempts, j.timeout_seconds, j.schema_version, j.created_at,
        j.options, j.dependency_policy is not null
 from given g

@@ -315,3 +315,22 @@ fn more_than_memory_keeps_all_run() {
     rig.drain();
     assert_eq!(rig.ended.len(), 39);
 }
+
+#[test]
+fn what_was_read_as_due_is_not_counted_so_a_second_time() {
+    let mut rig = Rig::new(WIDE);
+    rig.read(0, false);
+    rig.submit(1, 5, 1_000, 0);
+    rig.commit(0, false);
+    let (queued, scheduled) = (JobState::Queued.code() as usize, JobState::Scheduled.code() as usize);
+    assert_eq!(rig.core.counts()[scheduled], 1);
+    // The store's time is past its due time, and no tick has seen that yet.
+    rig.now.store = rig.now.store.plus_millis(2_000);
+    let mut counts = [0; 9];
+    counts[queued] = 1;
+    let as_of = rig.now;
+    rig.core.pass(as_of);
+    rig.step(|core, _, out| core.counted(counts, out));
+    rig.step(|core, now, out| core.tick(now, out));
+    assert_eq!((rig.core.counts()[queued], rig.core.counts()[scheduled]), (1, 0));
+}
