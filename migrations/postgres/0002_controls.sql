@@ -4,6 +4,15 @@ alter table job_live add column expires_at timestamptz;
 comment on column job_live.expires_at is 'A job that has not started by then is canceled; null once a lease of it has ended.';
 create index job_live_expires on job_live (expires_at, id) where expires_at is not null;
 
+create table unique_key (
+    key bytea primary key,
+    job_id uuid not null,
+    expires_at timestamptz,
+    states smallint not null
+);
+comment on table unique_key is 'Which job has a unique key: until expires_at, and as long as it is in one of the states.';
+comment on column unique_key.states is 'Bit n for the state n.';
+
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';

@@ -22,6 +22,7 @@ pub(crate) mod lists;
 pub(crate) mod matrix;
 pub(crate) mod order;
 pub(crate) mod random;
+pub(crate) mod unique;
 
 /// One test for each case of the suite.
 macro_rules! conformance {
@@ -113,6 +114,12 @@ macro_rules! conformance {
             lists::a_tenants_finished_jobs_are_removed_alone,
             lists::what_an_unfinished_job_depends_on_is_not_removed,
             lists::only_an_owner_removes,
+            unique::a_key_is_taken_until_its_job_has_ended,
+            unique::a_key_is_free_in_other_states_and_after_its_period,
+            unique::jobs_of_one_operation_and_of_one_batch_share_a_key,
+            unique::who_is_not_unique_keeps_no_idempotency_key,
+            unique::upkeep_removes_free_unique_keys_alone,
+            unique::submissions_at_once_make_one_job,
             random::a_random_mix_keeps_every_invariant,
         }
     };

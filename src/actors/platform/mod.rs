@@ -1,6 +1,9 @@
 //! The one face of the actors: what the HTTP layer and embedding programs ask of a node.
 
 mod births;
+mod replace;
+
+pub use replace::Replaced;
 
 use std::{sync::Arc, time::Duration};
 
