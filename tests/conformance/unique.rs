@@ -146,22 +146,21 @@ pub(crate) async fn upkeep_removes_free_unique_keys_alone(kit: Kit) {
 
 pub(crate) async fn submissions_at_once_make_one_job(kit: Kit) {
     for key in 0..20 {
-        let tasks: Vec<_> = (0..8_u16)
-            .map(|n| {
-                let (kit, job) = (kit.clone(), unique(100 + key));
-                tokio::spawn(async move {
-                    let op = if n % 2 == 0 { kit.submit_op(&job) } else { kit.birth_op(&[job]) };
-                    let lane = n % kit.store.lanes();
-                    match kit.store.commit(lane, &[op]).await.expect("commits").remove(0) {
-                        OpResult::Submitted(mut made) => made.remove(0),
-                        other => panic!("not submitted: {other:?}"),
-                    }
-                })
-            })
-            .collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..8_u16 {
+            let (kit, job) = (kit.clone(), unique(100 + key));
+            tasks.spawn(async move {
+                let op = if n % 2 == 0 { kit.submit_op(&job) } else { kit.birth_op(&[job]) };
+                let lane = n % kit.store.lanes();
+                match kit.store.commit(lane, &[op]).await.expect("commits").remove(0) {
+                    OpResult::Submitted(mut made) => made.remove(0),
+                    other => panic!("not submitted: {other:?}"),
+                }
+            });
+        }
         let (mut made, mut repeats) = (Vec::new(), Vec::new());
-        for task in tasks {
-            match task.await.expect("no panic") {
+        while let Some(done) = tasks.join_next().await {
+            match done.expect("no panic") {
                 Submitted::Made { entry, .. } => made.push(entry.job),
                 Submitted::Duplicate(first) => repeats.push(first),
             }

@@ -47,10 +47,10 @@ impl Platform {
             let patch = JobPatch { payload: Some(job.payload.clone()), ..JobPatch::default() };
             let what = Interference::Update { patch: Box::new(patch), by: by.clone() };
             match self.interfere(first, what).await? {
-                Some(OpResult::Changed(Changed::Done(_))) => return Ok(Replaced::Payload(first)),
                 Some(OpResult::Changed(Changed::Conflict(JobState::Active))) => break,
                 // It has ended meanwhile: the key may be free.
-                Some(OpResult::Changed(_)) | None => {}
+                Some(OpResult::Changed(Changed::Conflict(_) | Changed::NotFound)) | None => {}
+                Some(OpResult::Changed(_)) => return Ok(Replaced::Payload(first)),
                 Some(_) => return Err(AskError::TimedOut.into()),
             }
         }
