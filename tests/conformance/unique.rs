@@ -145,7 +145,13 @@ pub(crate) async fn upkeep_removes_free_unique_keys_alone(kit: Kit) {
 }
 
 pub(crate) async fn submissions_at_once_make_one_job(kit: Kit) {
-    for key in 0..20 {
+    let mut before = None;
+    for round in 0..40 {
+        // Every second time the key is there already, and has just become free.
+        let key = round / 2;
+        if let Some(before) = before.take() {
+            kit.cancel(Q, before).await;
+        }
         let mut tasks = tokio::task::JoinSet::new();
         for n in 0..8_u16 {
             let (kit, job) = (kit.clone(), unique(100 + key));
@@ -167,6 +173,7 @@ pub(crate) async fn submissions_at_once_make_one_job(kit: Kit) {
         }
         assert_eq!((made.len(), repeats.len()), (1, 7));
         assert!(repeats.iter().all(|first| *first == made[0]));
+        before = Some(made[0]);
     }
     kit.check().await;
 }
