@@ -7,6 +7,15 @@ create index job_live_expires on job_live (expires_at, id) where expires_at is n
 -- What waits in a queue out of its order, for a purge.
 create index job_live_aside on job_live (shard, queue, id) where state = 3 or gate is not null;
 
+create table unique_key (
+    key bytea primary key,
+    job_id uuid not null,
+    expires_at timestamptz,
+    states smallint not null
+);
+comment on table unique_key is 'Which job has a unique key: until expires_at, and as long as it is in one of the states.';
+comment on column unique_key.states is 'Bit n for the state n.';
+
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column error_type text not null default '';
 alter table dead_letter add column kind text not null default '';

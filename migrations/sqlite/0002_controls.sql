@@ -7,6 +7,14 @@ create index job_live_expires on job_live (expires_at, id) where expires_at is n
 -- What waits in a queue out of its order, for a purge.
 create index job_live_aside on job_live (shard, queue, id) where state = 3 or gate is not null;
 
+-- Which job has a unique key: until expires_at, and as long as it is in one of the states (bit n for the state n).
+create table unique_key (
+    key blob not null primary key check (length(key) = 32),
+    job_id blob not null check (length(job_id) = 16),
+    expires_at integer,
+    states integer not null
+) strict, without rowid;
+
 -- Hash of the error with numbers, ids and addresses folded: dead letters with the same cause share it.
 alter table dead_letter add column fingerprint text not null default '';
 alter table dead_letter add column kind text not null default '';

@@ -9,6 +9,7 @@ use super::{
     json::RawJson,
     retry::RetryPolicy,
     state::JobState,
+    unique::UniqueKey,
 };
 
 /// What a failed or canceled dependency means for the job that waits for it.
@@ -142,6 +143,8 @@ pub struct NewJob {
     pub dependencies: Vec<JobId>,
     /// What their failure means.
     pub dependency_policy: DependencyPolicy,
+    /// The key that it alone is to have.
+    pub unique: Option<UniqueKey>,
     /// The rest.
     pub options: JobOptions,
 }

@@ -26,6 +26,8 @@ pub mod state;
 pub mod submit;
 /// The timeline and the attempts of a job.
 pub mod timeline;
+/// Jobs of which there is to be one at a time.
+pub mod unique;
 
 pub use clock::{Clock, Timestamp};
 pub use control::{Control, ControlKind};
@@ -39,3 +41,4 @@ pub use retry::RetryPolicy;
 pub use state::{IllegalTransition, JobEvent, JobState};
 pub use submit::{FieldError, SubmitDefaults, SubmitRequest};
 pub use timeline::{AttemptRow, AttemptStatus, EventKind, TimelineRow};
+pub use unique::{OnConflict, UniqueKey, UniqueRequest};

@@ -12,6 +12,7 @@ use super::{
     json::{self, RawJson},
     name,
     retry::{DEFAULT_JITTER, DELAY_SECONDS_MAX, RetryPolicy, RetryStrategy},
+    unique::{UniqueParts, UniqueRequest},
 };
 
 /// The most bytes of a payload or result.
@@ -117,8 +118,8 @@ pub struct SubmitRequest {
     pub expires_at: Option<Timestamp>,
     /// Not in this version: refused with 422 rather than ignored.
     pub on_finish: Option<serde_json::Value>,
-    /// Not in this version: refused with 422 rather than ignored.
-    pub unique: Option<serde_json::Value>,
+    /// Of all jobs that agree in some parts there is to be one at a time.
+    pub unique: Option<UniqueRequest>,
 }
 
 /// What a node fills in where a submission is silent.
@@ -193,11 +194,17 @@ impl SubmitRequest {
             parent_job_id: self.parent_job_id,
             expires_at: self.expires_at.inspect(|at| faults.expires_at(*at, now)),
         };
-        for (pointer, value) in [("/onFinish", &self.on_finish), ("/unique", &self.unique)] {
-            if value.as_ref().is_some_and(|value| !value.is_null()) {
-                faults.add(pointer, "not supported by this version of the node");
-            }
+        if self.on_finish.as_ref().is_some_and(|value| !value.is_null()) {
+            faults.add("/onFinish", "not supported by this version of the node");
         }
+        let parts = UniqueParts { tenant: &tenant, kind: &self.kind, queue: &queue, payload: &payload };
+        let unique = self.unique.and_then(|unique| match unique.check(parts) {
+            Ok(key) => Some(key),
+            Err(found) => {
+                faults.0.extend(found);
+                None
+            }
+        });
         if !faults.0.is_empty() {
             return Err(faults.0);
         }
@@ -216,6 +223,7 @@ impl SubmitRequest {
             workflow_id: self.workflow_id,
             dependencies,
             dependency_policy: self.dependency_policy,
+            unique,
             options,
         })
     }
@@ -399,7 +407,7 @@ mod tests {
         let body = r#"{"type":"a b","queue":"","tenantId":"-","priority":10,"maxAttempts":0,
             "timeoutSeconds":604801,"delaySeconds":-1,"idempotencyKey":"","dependencies":["x"],
             "retry":{"baseSeconds":-1,"jitter":2},"tags":["ok","not ok"],"metadata":[],"payload":1e400,
-            "expiresAt":"2030-01-01T00:00:00Z","unique":{}}"#;
+            "expiresAt":"2030-01-01T00:00:00Z","onFinish":{},"unique":{"by":["x"]}}"#;
         let mut pointers = check(body).expect_err("invalid");
         pointers.sort();
         assert_eq!(
@@ -411,6 +419,7 @@ mod tests {
                 "/idempotencyKey",
                 "/maxAttempts",
                 "/metadata",
+                "/onFinish",
                 "/payload",
                 "/priority",
                 "/queue",
@@ -420,7 +429,7 @@ mod tests {
                 "/tenantId",
                 "/timeoutSeconds",
                 "/type",
-                "/unique"
+                "/unique/by/0"
             ]
         );
     }

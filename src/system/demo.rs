@@ -62,6 +62,7 @@ impl DemoWorkflow for Demo {
             workflow_id: Some(workflow),
             dependencies,
             dependency_policy: DependencyPolicy::Block,
+            unique: None,
             options: JobOptions { tags: vec!["demo".to_owned()], ..JobOptions::default() },
         };
         let ingest = job("file.ingest", json!({ "fileId": file, "source": source }), Vec::new());

@@ -49,6 +49,7 @@ pub(crate) fn job(queue: &str) -> NewJob {
         workflow_id: None,
         dependencies: Vec::new(),
         dependency_policy: DependencyPolicy::Block,
+        unique: None,
         options: JobOptions::default(),
     }
 }

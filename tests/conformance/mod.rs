@@ -28,6 +28,7 @@ pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod reconcile;
 pub(crate) mod settings;
+pub(crate) mod unique;
 
 /// One test for each case of the suite.
 macro_rules! conformance {
@@ -162,6 +163,12 @@ macro_rules! conformance {
             operations::an_operation_is_kept_with_its_progress,
             operations::operations_are_listed_newest_first,
             operations::the_audit_log_is_found_by_what_it_tells,
+            unique::a_key_is_taken_until_its_job_has_ended,
+            unique::a_key_is_free_in_other_states_and_after_its_period,
+            unique::jobs_of_one_operation_and_of_one_batch_share_a_key,
+            unique::who_is_not_unique_keeps_no_idempotency_key,
+            unique::upkeep_removes_free_unique_keys_alone,
+            unique::submissions_at_once_make_one_job,
             random::a_random_mix_keeps_every_invariant,
             reconcile::counters_are_never_healed_wrongly_under_load,
             reconcile::counters_of_every_state_are_found_right,

@@ -42,6 +42,7 @@ fn job(queue: &str) -> NewJob {
         workflow_id: None,
         dependencies: Vec::new(),
         dependency_policy: DependencyPolicy::Block,
+        unique: None,
         options: JobOptions::default(),
     }
 }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod explain;
 mod purge;
 mod queues;
+mod replace;
 mod running;
 mod workers;
 
@@ -16,6 +17,7 @@ pub use dead_letters::{LETTERS_NAMED_MAX, LetterAction, Letters, LettersDone};
 pub use explain::{Explanation, Reason, Waits};
 pub use purge::{PurgeProgress, Purged};
 pub use queues::{JobCounts, Percentiles, QueueLatency, QueueThroughput, QueueView};
+pub use replace::Replaced;
 pub use workers::WorkerView;
 
 use std::{sync::Arc, time::Duration};

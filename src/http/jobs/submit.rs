@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::view;
 use crate::{
-    actors::platform::SubmitError,
-    domain::{FieldError, JobId, JobView, NewJob, SubmitRequest, submit::is_traceparent},
+    actors::platform::{Replaced, SubmitError},
+    domain::{FieldError, JobId, JobView, NewJob, OnConflict, SubmitRequest, submit::is_traceparent},
     http::{
         access::Principal,
         extract::ApiJson,
@@ -59,8 +59,8 @@ pub struct SubmitResponse {
         example = json!({"type": "email.send", "queue": "mail", "payload": {"recipient": "ada@example.org"}, "priority": 7})),
     responses(
         (status = 202, description = "Made, and durable", body = SubmitResponse),
-        (status = 200, description = "A repeat of its key: the first job", body = SubmitResponse),
-        (status = 409, description = "The key names a job with another type, queue or payload", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A repeat of its key: the first job; or the job that has its unique key", body = SubmitResponse),
+        (status = 409, description = "The key names a job with another type, queue or payload, or another job has the unique key", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`queue_full`: as many jobs wait in the queue as its `maxDepth` allows", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`queue_draining`, overloaded or not ready: come back after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -76,7 +76,20 @@ pub async fn submit(
     let job = checked(&state, request, &headers)?;
     let platform = state.platform.clone();
     let asked = job.clone();
-    match state.change(async move { platform.submit(asked).await }).await? {
+    let by = principal.requester(Some("replaced by a submission with its unique key".to_owned()));
+    let submitted = state.change(async move {
+        match &asked.unique {
+            Some(unique) if unique.on_conflict == OnConflict::Replace => {
+                platform.submit_or_replace(asked, by).await
+            }
+            _ => platform.submit(asked).await.map(Replaced::Submitted),
+        }
+    });
+    let submitted = submitted.await?.map(|submitted| match submitted {
+        Replaced::Submitted(submitted) => submitted,
+        Replaced::Payload(first) => Submitted::Duplicate(first),
+    });
+    match submitted {
         Ok(Submitted::Made { entry, created_at, blocked_reason }) => {
             let job = super::live::overlaid(&state, view::made(job, &entry, created_at, blocked_reason));
             let job = view::live(&state, principal, job);
@@ -160,6 +173,10 @@ pub(in crate::http) fn refused(refusal: SubmitRefusal, dependencies: &[String]) 
         SubmitRefusal::KeyMismatch { job, .. } => {
             let detail = format!("the key names job {job}, which has another type, queue or payload");
             ApiError::conflict("idempotency_key_mismatch", detail).with_job(job)
+        }
+        SubmitRefusal::NotUnique { job, .. } => {
+            let detail = format!("job {job} has the unique key");
+            ApiError::conflict("not_unique", detail).with_job(job)
         }
         SubmitRefusal::Draining { queue, .. } => {
             let detail = format!("queue {queue} drains and takes no new jobs until it is resumed");

@@ -82,7 +82,7 @@ pub enum Submitted {
         /// Why it is blocked, when a dependency can no longer complete.
         blocked_reason: Option<String>,
     },
-    /// Its key names this earlier job; nothing was written for it but that job's timeline row.
+    /// Its key, or unique key, names this earlier job; nothing was written for it but that job's timeline row.
     Duplicate(JobId),
 }
 
@@ -101,6 +101,13 @@ pub enum SubmitRefusal {
         /// The index of the job in the operation.
         index: usize,
         /// The earlier job.
+        job: JobId,
+    },
+    /// Another job has the unique key, and the submission is not to be answered with it.
+    NotUnique {
+        /// The index of the job in the operation.
+        index: usize,
+        /// The other job.
         job: JobId,
     },
     /// The queue refuses submissions while it drains.
@@ -128,6 +135,7 @@ impl SubmitRefusal {
         match self {
             Self::UnknownDependency { index, .. }
             | Self::KeyMismatch { index, .. }
+            | Self::NotUnique { index, .. }
             | Self::Draining { index, .. }
             | Self::QueueFull { index, .. } => *index,
         }

@@ -36,6 +36,19 @@ where (tenant, key) in (
     for update skip locked
 )";
 
+/// Unique keys that are free.
+const FREE_UNIQUES: &str = "delete from unique_key
+where key in (
+    select k.key
+    from unique_key k
+    left join outcome o on o.job_id = k.job_id
+    where k.expires_at <= now()
+       or not exists (select from job_live l where l.id = k.job_id)
+          and (o.state is null or k.states & (1 << o.state) = 0)
+    limit 5000
+    for update of k skip locked
+)";
+
 /// Marks of connections that are long gone.
 const OLD_MARKS: &str = "delete from journal_mark where used_at < now() - interval '7 days'";
 const OLD_NODES: &str = "delete from node where heartbeat_at < now() - interval '7 days'";
@@ -44,6 +57,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("now", NOW),
     ("partitions", PARTITIONS),
     ("expired keys", EXPIRED_KEYS),
+    ("free uniques", FREE_UNIQUES),
     ("old marks", OLD_MARKS),
     ("old nodes", OLD_NODES),
 ];
@@ -97,6 +111,7 @@ pub(super) async fn maintain(store: &PostgresStore) -> Result<(), StoreError> {
     let mut connection = open(&journal(&store.options, store.boot(), "upkeep")).await?;
     sqlx::query(PARTITIONS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(EXPIRED_KEYS).execute(&mut connection).await.map_err(store_error)?;
+    sqlx::query(FREE_UNIQUES).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_MARKS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_NODES).execute(&mut connection).await.map_err(store_error)?;
     super::fingerprints::fill(&mut connection).await?;

@@ -48,6 +48,15 @@ const OVER: &str = "
         where i.expires_at <= ?1 and not exists (select 1 from job_live l where l.id = i.job_id)
         order by i.expires_at limit ?2)";
 
+/// Unique keys that are free.
+const FREE: &str = "
+    delete from unique_key where key in (
+        select k.key from unique_key k left join outcome o on o.job_id = k.job_id
+        where k.expires_at <= ?1
+           or not exists (select 1 from job_live l where l.id = k.job_id)
+              and (o.state is null or k.states & (1 << o.state) = 0)
+        limit ?2)";
+
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("removable", REMOVABLE),
@@ -59,6 +68,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("remove keys", KEYS),
     ("remove jobs", JOBS),
     ("keys over", OVER),
+    ("unique keys free", FREE),
 ];
 
 /// Keys removed in one step: a step must not hold up the batches.
@@ -124,6 +134,7 @@ pub(super) async fn all_of(batch: &mut Batch<'_>, jobs: Rows) -> Result<(), Stor
 
 /// Drops keys that no longer hold.
 pub(super) async fn keys_over(conn: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(FREE).bind(now.0).bind(KEYS_MAX).execute(&mut *conn).await.map_err(store_error)?;
     sqlx::query(OVER).bind(now.0).bind(KEYS_MAX).execute(conn).await.map_err(store_error)?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
     submit_rows,
 };
 use crate::{
-    domain::{EventKind, JobId, JobState},
+    domain::{EventKind, JobId, JobState, UniqueKey},
     store::{
         OpResult, StoreError,
         ops::{LiveEntry, SubmitOp, Submitted},
@@ -31,6 +31,19 @@ const KEYS: &str = "
     join idempotency i on i.tenant = e.value ->> 0 and i.key = e.value ->> 1
     where i.expires_at > ?2 or exists (select 1 from job_live l where l.id = i.job_id)";
 
+/// Unique keys that are not free of themselves, with the state their jobs are shown in.
+const UNIQUES: &str = "
+    select k.key, k.job_id, k.states,
+           case when lease.job_id is not null then 5
+                when l.state in (1, 2, 4) and l.gate is null and l.run_at <= ?2 then 0
+                else coalesce(l.state, o.state) end
+    from jsonb_each(?1) e
+    join unique_key k on k.key = unhex(e.value ->> 0)
+    left join job_live l on l.id = k.job_id
+    left join lease on lease.job_id = k.job_id
+    left join outcome o on o.job_id = k.job_id
+    where (k.expires_at is null or k.expires_at > ?2) and coalesce(l.state, o.state) is not null";
+
 const PARENTS: &str = "
     select job.id, job.tenant, o.state
     from jsonb_each(?1) e
@@ -38,7 +51,8 @@ const PARENTS: &str = "
     left join outcome o on o.job_id = job.id";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] = &[("known", KNOWN), ("keys", KEYS), ("parents", PARENTS)];
+pub(super) const STATEMENTS: &[(&str, &str)] =
+    &[("known", KNOWN), ("keys", KEYS), ("uniques", UNIQUES), ("parents", PARENTS)];
 
 /// Answers each submit with what became of its jobs.
 pub(super) async fn run(
@@ -89,6 +103,24 @@ async fn load(
             let mut cols = Cols::of(row);
             let key = (cols.get()?, cols.get()?);
             plan.keys.insert(key, Key { job: cols.job()?, fingerprint: cols.get()? });
+        }
+    }
+    let mut uniques = Rows::default();
+    for unique in jobs().filter_map(|job| job.unique.as_ref()) {
+        uniques.row().bytes(&unique.hash);
+    }
+    if uniques.len() > 0 {
+        let query = sqlx::query(UNIQUES).bind(uniques.finish()).bind(batch.now.0);
+        let rows = query.fetch_all(&mut *batch.conn).await.map_err(super::error::store_error)?;
+        for row in &rows {
+            let mut cols = Cols::of(row);
+            let (key, job): (Vec<u8>, JobId) = (cols.get()?, cols.job()?);
+            let states = cols.int()?;
+            if let Ok(key) = key.try_into()
+                && UniqueKey::is_kept_in(states, cols.state()?)
+            {
+                plan.uniques.insert(key, job);
+            }
         }
     }
     if jobs().any(|job| !job.dependencies.is_empty()) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    domain::{DependencyPolicy, JobId, JobState, NewJob, ShardId, Timestamp},
+    domain::{DependencyPolicy, JobId, JobState, NewJob, OnConflict, ShardId, Timestamp},
     store::{
         ops::{LiveEntry, SubmitOp, SubmitRefusal, Submitted},
         queues::{Admission, admit},
@@ -46,6 +46,8 @@ pub(super) struct Plan<'o> {
     pub(super) known: HashSet<JobId>,
     /// Keys that hold, by (tenant, key); those of this batch as well.
     pub(super) keys: HashMap<(String, String), Key>,
+    /// Who has each unique key that is not free; those of this batch as well.
+    pub(super) uniques: HashMap<[u8; 32], JobId>,
     /// Jobs that may be depended on; those of this batch as well.
     pub(super) parents: HashMap<JobId, Parent>,
     /// What the queues of births admit.
@@ -54,6 +56,8 @@ pub(super) struct Plan<'o> {
     pub(super) births: Vec<Birth<'o>>,
     /// Keys to be written.
     pub(super) claims: Vec<&'o NewJob>,
+    /// Jobs whose unique keys are to be written.
+    pub(super) unique_claims: Vec<&'o NewJob>,
     /// How many repeats each job was answered for.
     pub(super) repeats: BTreeMap<JobId, usize>,
 }
@@ -67,6 +71,8 @@ struct Draft<'o> {
     aliases: HashMap<JobId, JobId>,
     claims: Vec<&'o NewJob>,
     keys: HashMap<(String, String), Key>,
+    unique_claims: Vec<&'o NewJob>,
+    uniques: HashMap<[u8; 32], JobId>,
     repeats: Vec<JobId>,
     answers: Vec<Submitted>,
 }
@@ -77,10 +83,12 @@ impl<'o> Plan<'o> {
             now,
             known: HashSet::new(),
             keys: HashMap::new(),
+            uniques: HashMap::new(),
             parents: HashMap::new(),
             queues: BTreeMap::new(),
             births: Vec::new(),
             claims: Vec::new(),
+            unique_claims: Vec::new(),
             repeats: BTreeMap::new(),
         }
     }
@@ -97,6 +105,8 @@ impl<'o> Plan<'o> {
             admit(&mut self.queues, new)?;
         }
         self.keys.extend(draft.keys);
+        self.uniques.extend(draft.uniques);
+        self.unique_claims.extend(draft.unique_claims);
         for job in draft.repeats {
             *self.repeats.entry(job).or_default() += 1;
         }
@@ -135,6 +145,19 @@ impl<'o> Plan<'o> {
                 }
             }
         }
+        if let Some(first) = self.not_unique(job, draft) {
+            if let Some((name, _)) = claim(job) {
+                draft.claims.pop();
+                draft.keys.remove(&name);
+            }
+            if job.unique.as_ref().is_some_and(|unique| unique.on_conflict != OnConflict::Existing) {
+                return Err(SubmitRefusal::NotUnique { index, job: first });
+            }
+            draft.aliases.insert(job.id, first);
+            draft.repeats.push(first);
+            draft.answers.push(Submitted::Duplicate(first));
+            return Ok(());
+        }
         let (edges, blocked_reason) = self.edges(index, job, draft)?;
         let blocked_on = edges.iter().filter(|(_, met)| !met).count();
         let run_at = job.run_at.map_or(self.now, |at| at.max(self.now));
@@ -156,6 +179,17 @@ impl<'o> Plan<'o> {
             announced: op.owner.is_none(),
         });
         Ok(())
+    }
+
+    /// Who has the job's unique key; a free one becomes its own.
+    fn not_unique(&self, job: &'o NewJob, draft: &mut Draft<'o>) -> Option<JobId> {
+        let hash = job.unique.as_ref()?.hash;
+        let holder = draft.uniques.get(&hash).or_else(|| self.uniques.get(&hash)).copied();
+        if holder.is_none() {
+            draft.uniques.insert(hash, job.id);
+            draft.unique_claims.push(job);
+        }
+        holder
     }
 
     /// A job's parents with whether each is met, and why it may stay blocked.

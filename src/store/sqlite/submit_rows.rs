@@ -27,6 +27,14 @@ const CLAIM: &str = "
     on conflict (tenant, key) do update set
         job_id = excluded.job_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at";
 
+/// What was read as free may be passed on.
+const CLAIM_UNIQUE: &str = "
+    insert into unique_key (key, job_id, expires_at, states)
+    select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3
+    from jsonb_each(?1) where true
+    on conflict (key) do update set
+        job_id = excluded.job_id, expires_at = excluded.expires_at, states = excluded.states";
+
 const EDGE: &str = "
     insert into dependency (parent, child, child_shard, policy, met)
     select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4
@@ -38,8 +46,14 @@ const BORN: &str = "
     from jsonb_each(?1)";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] =
-    &[("job", JOB), ("live", LIVE), ("claim", CLAIM), ("edge", EDGE), ("born", BORN)];
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    ("job", JOB),
+    ("live", LIVE),
+    ("claim", CLAIM),
+    ("claim unique", CLAIM_UNIQUE),
+    ("edge", EDGE),
+    ("born", BORN),
+];
 
 /// Writes the planned jobs with all that belongs to them.
 pub(super) async fn write(batch: &mut Batch<'_>, plan: &Plan<'_>) -> Result<(), StoreError> {
@@ -104,9 +118,17 @@ pub(super) async fn write(batch: &mut Batch<'_>, plan: &Plan<'_>) -> Result<(), 
                 .int(plan.now.plus_millis(holds_ms).0);
         }
     }
+    let mut uniques = Rows::default();
+    for job in &plan.unique_claims {
+        if let Some(unique) = &job.unique {
+            let until = unique.period_seconds.map(|period| plan.now.plus_millis(i64::from(period) * 1_000).0);
+            uniques.row().bytes(&unique.hash).id(job.id).opt_int(until).int(unique.states);
+        }
+    }
     batch.write(JOB, jobs).await?;
     batch.write(LIVE, live).await?;
     batch.write(CLAIM, claims).await?;
+    batch.write(CLAIM_UNIQUE, uniques).await?;
     batch.write(EDGE, edges).await?;
     batch.write(BORN, born).await
 }

@@ -89,6 +89,7 @@ fn birth(bytes: usize) -> Op {
         workflow_id: None,
         dependencies: Vec::new(),
         dependency_policy: crate::domain::DependencyPolicy::Block,
+        unique: None,
         options: crate::domain::JobOptions::default(),
     };
     Op::Submit(crate::store::ops::SubmitOp { owner: None, jobs: vec![job] })

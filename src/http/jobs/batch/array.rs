@@ -10,18 +10,14 @@ use axum::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{BatchRequest, refs};
+use super::{BatchRequest, checked, refs};
 use crate::{
     actors::platform::SubmitError,
     domain::{JobId, NewJob, SubmitRequest},
     http::{
         access::Principal,
         extract::{parse, read_up_to},
-        jobs::{
-            SubmitResponse,
-            submit::{checked, refused},
-            view,
-        },
+        jobs::{SubmitResponse, submit::refused, view},
         limits::{BATCH_BODY_DEADLINE, BATCH_BYTES_MAX, BATCH_FAULTS_MAX, PAGE_MAX},
         problem::ApiError,
         state::HttpState,

@@ -22,7 +22,7 @@ pub use stream::{BatchLine, BatchLineJob};
 
 use super::SubmitResponse;
 use crate::{
-    domain::SubmitRequest,
+    domain::{NewJob, OnConflict, SubmitRequest},
     http::{
         access::Principal,
         extract::media_type,
@@ -95,7 +95,7 @@ fn at_most<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SubmitRequest>, D::
             (Vec<SubmitResponse> = "application/json"),
             (BatchLine = "application/x-ndjson"),
         )),
-        (status = 409, description = "A key names a job with another type, queue or payload; none was made", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A key names a job with another type, queue or payload, or another job has a unique key; none was made", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 32 MiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is neither `application/json` nor `application/x-ndjson`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "A queue is as full as its settings allow; none was made", body = Problem, content_type = "application/problem+json"),
@@ -132,6 +132,16 @@ pub async fn batch(
 fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     let place = Arc::clone(places).try_acquire_owned();
     place.map_err(|_| ApiError::unavailable("overloaded", "too many batches at once", RETRY_SOON))
+}
+
+/// Checks a job of a batch as if it came alone, but for what only one alone may ask.
+fn checked(state: &HttpState, request: SubmitRequest, headers: &HeaderMap) -> Result<NewJob, ApiError> {
+    let job = super::submit::checked(state, request, headers)?;
+    if job.unique.as_ref().is_some_and(|unique| unique.on_conflict == OnConflict::Replace) {
+        let detail = "in a batch `existing` and `reject` alone: `replace` changes a job that is there";
+        return Err(ApiError::invalid_field("/unique/onConflict", detail));
+    }
+    Ok(job)
 }
 
 /// Whether lines are to be answered as an array.

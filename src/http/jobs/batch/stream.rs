@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
+    checked,
     lines::{Lines, Next},
     refs, wants_array,
 };
@@ -31,7 +32,7 @@ use crate::{
     domain::{JobId, JobState, NewJob, SubmitRequest},
     http::{
         extract::parse,
-        jobs::submit::{checked, refused},
+        jobs::submit::refused,
         limits::{
             LINE_BYTES_MAX, LINE_DEADLINE, LINES_ANSWERS_MAX, LINES_AT_ONCE, LINES_BYTES_AT_ONCE,
             LINES_FLUSH_AFTER, LINES_PATIENCE, LINES_REACH,

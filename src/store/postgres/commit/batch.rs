@@ -12,7 +12,9 @@ use super::{
     end, forget, gate, grant, held, inbox,
     keys::{self, Keys},
     lane::LaneConnection,
-    log, operator, replay, returned, settings, submit, update,
+    log, operator, replay, returned, settings, submit,
+    unique::Uniques,
+    update,
 };
 use crate::{
     domain::{ShardEpoch, Timestamp},
@@ -94,8 +96,9 @@ pub(super) async fn run(
     let mut batch = Batch { connection: &mut lane.connection, now, effects: Effects::default() };
 
     let mut keys = Keys::of(&sorted.submits);
-    lock(&mut batch, &sorted, &mut keys).await?;
-    submit::run(&mut batch, &sorted.submits, keys, &mut results).await?;
+    let uniques = Uniques::of(&sorted.submits);
+    lock(&mut batch, &sorted, &mut keys, &uniques).await?;
+    submit::run(&mut batch, &sorted.submits, keys, uniques, &mut results).await?;
     grant::run(&mut batch, &sorted.grants, &mut results).await?;
     end::run(&mut batch, &sorted.ends, &mut results).await?;
     returned::run(&mut batch, &sorted.returns, &mut results).await?;
@@ -204,7 +207,12 @@ fn sort<'a>(ops: &[&'a Op], owned: &HashSet<ShardEpoch>, results: &mut Results) 
 /// then on dead letters, each in the order of the ids. Grants and ends alone lock in that order by
 /// themselves, and no other batch changes the jobs they name; only with parents or repeated
 /// submissions, which other batches may end, beside them they are locked ahead.
-async fn lock(batch: &mut Batch<'_>, sorted: &Sorted<'_>, keys: &mut Keys<'_>) -> Result<(), StoreError> {
+async fn lock(
+    batch: &mut Batch<'_>,
+    sorted: &Sorted<'_>,
+    keys: &mut Keys<'_>,
+    uniques: &Uniques<'_>,
+) -> Result<(), StoreError> {
     let parents: BTreeSet<Uuid> = submit::parents(&sorted.submits);
     let mut changed: BTreeSet<Uuid> = BTreeSet::new();
     changed.extend(sorted.returns.iter().map(|(_, op)| op.job.0));
@@ -218,7 +226,11 @@ async fn lock(batch: &mut Batch<'_>, sorted: &Sorted<'_>, keys: &mut Keys<'_>) -
         && sorted.retries.is_empty()
         && sorted.replays.is_empty()
         && sorted.forgets.is_empty());
-    let shared = if hot || !changed.is_empty() { keys::holders(batch, keys).await? } else { Vec::new() };
+    let mut shared = Vec::new();
+    if hot || !changed.is_empty() {
+        shared = keys::holders(batch, keys).await?;
+        shared.extend(uniques.holders(batch).await?);
+    }
     if parents.is_empty() && shared.is_empty() {
         if !changed.is_empty() {
             held::lock(batch, &changed, letters).await?;

@@ -50,6 +50,10 @@ order by o.job_id";
 
 const LOCK_FINISHED: &str = "select from outcome where job_id = any($1) order by job_id for update";
 
+/// The time behind the locks: a batch that waited for them began before those that it waited for ended, and a
+/// timeline must not go back.
+const BEHIND_LOCKS: &str = "select clock_timestamp()";
+
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("keys holders", HOLDERS),
     ("keys take", TAKE),
@@ -57,6 +61,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("keys give back", GIVE_BACK),
     ("keys finished", FINISHED),
     ("keys lock finished", LOCK_FINISHED),
+    ("keys behind locks", BEHIND_LOCKS),
 ];
 
 type Key<'a> = (&'a str, &'a str);
@@ -158,13 +163,18 @@ impl<'a> Keys<'a> {
     /// Frees the keys that a refused operation's jobs had got.
     pub(super) fn refuse(&mut self, op: &'a SubmitOp) {
         for job in &op.jobs {
-            let Some(own) = &job.idempotency else { continue };
-            let key: Key<'a> = (&job.tenant, &own.key);
-            if self.holders.get(&key).is_some_and(|holder| holder.job == job.id) {
-                self.holders.remove(&key);
-                if self.late.remove(&key).is_none() {
-                    self.given_back.push(job.id.0);
-                }
+            self.give_up(job);
+        }
+    }
+
+    /// Frees the key that a job had got, which is not made after all.
+    pub(super) fn give_up(&mut self, job: &'a NewJob) {
+        let Some(own) = &job.idempotency else { return };
+        let key: Key<'a> = (&job.tenant, &own.key);
+        if self.holders.get(&key).is_some_and(|holder| holder.job == job.id) {
+            self.holders.remove(&key);
+            if self.late.remove(&key).is_none() {
+                self.given_back.push(job.id.0);
             }
         }
     }
@@ -234,8 +244,10 @@ pub(super) async fn record_repeats(batch: &mut Batch<'_>, repeats: &[JobId]) -> 
     let ids: BTreeSet<Uuid> = counts.keys().map(|job| job.0).collect();
     held::lock(batch, &ids, false).await?;
     let mut live = held::load(batch, ids.iter().copied().collect()).await?;
-    let now = batch.now;
     let finished = finished(batch, ids.iter().filter(|id| !live.contains_key(&JobId(**id)))).await?;
+    let now: DateTime<Utc> =
+        sqlx::query_scalar(BEHIND_LOCKS).fetch_one(&mut *batch.connection).await.map_err(store_error)?;
+    let now = Timestamp::from(now);
     for (job, count) in counts {
         for _ in 0..count {
             if let Some(row) = live.get_mut(&job) {

@@ -28,6 +28,7 @@ mod replay;
 mod returned;
 mod settings;
 mod submit;
+mod unique;
 mod update;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -78,6 +79,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         returned::STATEMENTS,
         settings::STATEMENTS,
         submit::STATEMENTS,
+        unique::STATEMENTS,
         update::STATEMENTS,
     ]
     .concat()

@@ -13,9 +13,10 @@ use super::{
     admit as admission,
     batch::{Batch, Placed, Results},
     keys::{self, Keys, Said},
+    unique::Uniques,
 };
 use crate::{
-    domain::{JobId, JobState, NewJob, ShardId, Timestamp},
+    domain::{JobId, JobState, NewJob, OnConflict, ShardId, Timestamp},
     store::{
         StoreError,
         ops::{LiveEntry, OpResult, SubmitOp, SubmitRefusal, Submitted},
@@ -123,6 +124,7 @@ pub(super) async fn run<'a>(
     batch: &mut Batch<'_>,
     ops: &Placed<'a, SubmitOp>,
     mut keys: Keys<'a>,
+    mut uniques: Uniques<'a>,
     results: &mut Results,
 ) -> Result<(), StoreError> {
     if ops.is_empty() {
@@ -130,13 +132,14 @@ pub(super) async fn run<'a>(
     }
     keys.take(batch).await?;
     let queues = admission::read(batch, ops).await?;
+    uniques.take(batch).await?;
     let parents = read_parents(batch, parents(ops)).await?;
     let mut family = Family { parents, queues, now: batch.now };
     let mut births: Vec<Birth<'a>> = Vec::new();
     let mut decided: Vec<(usize, Vec<Decided>)> = Vec::new();
     let mut repeats = Vec::new();
     for (place, op) in ops {
-        match decide(op, &mut keys, &mut family) {
+        match decide(op, &mut keys, &mut uniques, &mut family) {
             Ok((own, answers)) => {
                 repeats.extend(answers.iter().filter_map(|answer| match answer {
                     Decided::Repeats(job) => Some(*job),
@@ -147,11 +150,13 @@ pub(super) async fn run<'a>(
             }
             Err(refusal) => {
                 keys.refuse(op);
+                uniques.refuse(op);
                 results.set(*place, OpResult::SubmitRefused(refusal));
             }
         }
     }
     keys.settle(batch).await?;
+    uniques.settle(batch).await?;
     births.sort_unstable_by_key(|birth| birth.job.id);
     births.dedup_by_key(|birth| birth.job.id);
     let mut answers = write(batch, births).await?;
@@ -188,6 +193,7 @@ struct Family {
 fn decide<'a>(
     op: &'a SubmitOp,
     keys: &mut Keys<'a>,
+    uniques: &mut Uniques<'a>,
     family: &mut Family,
 ) -> Result<(Vec<Birth<'a>>, Vec<Decided>), SubmitRefusal> {
     let mut births = Vec::with_capacity(op.jobs.len());
@@ -197,7 +203,16 @@ fn decide<'a>(
     let mut made = Vec::new();
     let mut fault = None;
     for (index, job) in op.jobs.iter().enumerate() {
-        match keys.ask(job) {
+        let said = keys.ask(job);
+        let taken_by = if matches!(said, Said::New) { uniques.ask(job) } else { None };
+        if let Some(first) = taken_by {
+            keys.give_up(job);
+            if job.unique.as_ref().is_some_and(|unique| unique.on_conflict != OnConflict::Existing) {
+                fault = Some(SubmitRefusal::NotUnique { index, job: first });
+            }
+        }
+        match taken_by.map_or(said, Said::Repeats) {
+            _ if fault.is_some() => {}
             Said::Mismatch(first) => fault = Some(SubmitRefusal::KeyMismatch { index, job: first }),
             Said::Repeats(first) => {
                 stands_for.insert(job.id, first);
