@@ -12,6 +12,8 @@ pub mod job;
 pub mod json;
 /// Names of queues, types, tenants, tags and keys.
 pub mod name;
+/// A change of a waiting job and its checks.
+pub mod patch;
 /// Retry policies.
 pub mod retry;
 /// The nine states and the moves between them.
@@ -26,6 +28,7 @@ pub use fence::{Epoch, Fence, LeaseToken, ShardEpoch, ShardId};
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
 pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};
 pub use json::RawJson;
+pub use patch::{JobPatch, PatchRequest};
 pub use retry::RetryPolicy;
 pub use state::{IllegalTransition, JobEvent, JobState};
 pub use submit::{FieldError, SubmitDefaults, SubmitRequest};

@@ -20,6 +20,7 @@ use crate::{
     actors::{
         console::hub,
         journal::JournalHandle,
+        operations::handle::OperationsHandle,
         platform::{Platform, PlatformParts},
         queue::handle::Queues,
         runtime::{Directory, door},
@@ -117,8 +118,18 @@ impl Stage {
             lease_ttl_ms: 30_000,
         };
         let shards = Shards::new(parts, directory.clone(), Arc::new([]), queues, waker);
-        let health = Arc::default();
-        Platform::new(PlatformParts { clock, store, journal, boot, shards, sessions, hub, directory, health })
+        Platform::new(PlatformParts {
+            clock,
+            store,
+            journal,
+            boot,
+            shards,
+            sessions,
+            hub,
+            directory,
+            health: Arc::default(),
+            operations: OperationsHandle::default(),
+        })
     }
 
     /// Sends a request as it is.

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{AskError, Interference, Platform};
+use uuid::Uuid;
+
+use super::{ASK_DEADLINE, AskError, Interference, Platform, is_not_found};
 use crate::{
-    domain::JobId,
+    actors::operations::{
+        SYNC_MAX, bounded,
+        messages::{Order, Selection},
+        step,
+    },
+    domain::{JobId, RawJson},
     store::{
-        OpResult,
-        ops::{Canceled, Changed, Retried},
+        Op, OpResult, StoreError,
+        operations::{NewOperation, OperationState, Tally},
+        ops::{AuditOp, Canceled, Changed, Requester, Retried},
     },
 };
 
@@ -25,8 +33,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 pub enum Touched {
     /// It was made. The answer of the store says how.
     Changed(OpResult),
-    /// Nothing was written: the job does not exist, its state does not allow it, or it is so already.
+    /// Nothing was written: its state does not allow it, or it is so already.
     Skipped,
+    /// There is no such job.
+    Unknown,
     /// The node could not, after several tries.
     Failed(AskError),
 }
@@ -37,11 +47,15 @@ impl Platform {
     pub async fn over_jobs(
         &self,
         jobs: Vec<JobId>,
-        what: impl Fn(JobId) -> Interference + Send + Sync,
+        what: impl Fn(JobId) -> Interference,
     ) -> Vec<(JobId, Touched)> {
-        let what = &what;
-        let each = jobs.into_iter().map(|job| async move { (job, self.touch(job, what(job)).await) });
-        stream::iter(each).buffered(IN_FLIGHT_MAX).collect().await
+        let change = |job: JobId| {
+            let (platform, what) = (self.clone(), what(job));
+            async move { (job, platform.touch(job, what).await) }
+        };
+        let changes: Vec<_> = jobs.into_iter().map(change).collect();
+        drop(what);
+        stream::iter(changes).buffered(IN_FLIGHT_MAX).collect().await
     }
 
     async fn touch(&self, job: JobId, what: Interference) -> Touched {
@@ -71,6 +85,153 @@ fn touched(done: Option<OpResult>) -> Touched {
             reason: "this node no longer owns the queue".to_owned(),
             retry_after: Duration::from_secs(1),
         }),
-        _ => Touched::Skipped,
+        Some(done) if is_not_found(&done) => Touched::Unknown,
+        None => Touched::Unknown,
+        Some(_) => Touched::Skipped,
+    }
+}
+
+/// A bulk operation that was done while its caller waited.
+#[derive(Debug, Clone, Default)]
+pub struct Bulk {
+    /// How many.
+    pub tally: Tally,
+    /// What went wrong on the way.
+    pub trouble: Option<String>,
+}
+
+/// Why a bulk operation was not done at once.
+#[derive(Debug, thiserror::Error)]
+pub enum BulkError {
+    /// Over [`SYNC_MAX`] jobs match.
+    #[error("too many jobs match")]
+    TooMany,
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node could not.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+impl Platform {
+    /// How many jobs an order is about: those that match, and ids without a job as skipped. Changes nothing.
+    ///
+    /// # Errors
+    /// [`BulkError::TooMany`] past [`SYNC_MAX`]; the store's.
+    pub async fn count_bulk(&self, order: &Order) -> Result<Tally, BulkError> {
+        let found = match &order.selection {
+            Selection::Filter(filter) => {
+                let limit = i64::try_from(SYNC_MAX + 1).unwrap_or(i64::MAX);
+                self.store().matching(filter, None, limit).await?.len()
+            }
+            Selection::Jobs(jobs) => {
+                let locate = |job: &JobId| {
+                    let (store, job) = (self.store().clone(), *job);
+                    async move { store.locate(job).await }
+                };
+                let located: Vec<_> = jobs.iter().map(locate).collect();
+                let located: Vec<_> = stream::iter(located).buffered(IN_FLIGHT_MAX).collect().await;
+                let mut found = 0;
+                for place in located {
+                    found += usize::from(place?.is_some());
+                }
+                let unknown = i64::try_from(jobs.len() - found).unwrap_or(0);
+                let matched = i64::try_from(found).unwrap_or(i64::MAX);
+                return Ok(Tally { matched, changed: 0, skipped: unknown });
+            }
+        };
+        if found > SYNC_MAX {
+            return Err(BulkError::TooMany);
+        }
+        Ok(Tally { matched: i64::try_from(found).unwrap_or(i64::MAX), ..Tally::default() })
+    }
+
+    /// Does an order now, for as many jobs as may be waited for: those that exist when it begins, each once.
+    ///
+    /// # Errors
+    /// [`BulkError::TooMany`] past [`SYNC_MAX`], before anything is changed; the store's and the node's.
+    pub async fn bulk(&self, order: Order) -> Result<Bulk, BulkError> {
+        let order = self.ready_for(order).await?;
+        self.count_bulk(&order).await?;
+        let audit = Op::Audit(audit_of(&order, Uuid::now_v7()));
+        self.0.journal.ask(self.0.journal.idlest(), audit, ASK_DEADLINE).await?;
+        let (mut bulk, mut cursor) = (Bulk::default(), None);
+        loop {
+            let mut step = step(self, &order, cursor).await?;
+            step.give_up();
+            bulk.tally.matched += step.tally.matched;
+            bulk.tally.changed += step.tally.changed;
+            bulk.tally.skipped += step.tally.skipped;
+            bulk.trouble = step.trouble.or(bulk.trouble);
+            cursor = step.cursor;
+            if cursor.is_none() {
+                return Ok(bulk);
+            }
+        }
+    }
+
+    /// Keeps an order, which is done in the background; its id.
+    ///
+    /// # Errors
+    /// The store's and the node's.
+    pub async fn begin_bulk(&self, order: Order) -> Result<Uuid, BulkError> {
+        if let Some(patch) = &order.patch {
+            self.makes_room_for(patch)?;
+        }
+        let id = Uuid::now_v7();
+        let request = serde_json::to_string(&order).unwrap_or_default();
+        let (action, actor) = (order.action.name(), order.by.actor.clone());
+        let audit = audit_of(&order, id);
+        self.store().begin_operation(&NewOperation { id, action, request, actor }, &audit).await?;
+        self.0.operations.wake();
+        Ok(id)
+    }
+
+    /// Stops an operation, behind the step that is under way; `false` when it has ended already, or is none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn abort_operation(&self, id: Uuid, by: Requester) -> Result<bool, BulkError> {
+        let reason = by.reason.clone().unwrap_or_else(|| format!("aborted by {}", by.actor));
+        let ended = self.store().finish_operation(id, OperationState::Aborted, Some(&reason)).await?;
+        self.0.operations.stop(id);
+        if ended {
+            let (object_type, object_id) = ("operation", id.to_string());
+            let audit = AuditOp {
+                action: "operation.aborted",
+                object_type,
+                object_id,
+                by,
+                before: None,
+                after: None,
+            };
+            self.0.journal.ask(self.0.journal.idlest(), Op::Audit(audit), ASK_DEADLINE).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn ready_for(&self, order: Order) -> Result<Order, BulkError> {
+        if let Some(patch) = &order.patch {
+            self.makes_room_for(patch)?;
+        }
+        let now = self.store().now().await?;
+        Ok(bounded(order, now))
+    }
+}
+
+/// The row of the operation itself; ids are counted, not listed.
+fn audit_of(order: &Order, id: Uuid) -> AuditOp {
+    let selection = match &order.selection {
+        Selection::Filter(filter) => serde_json::json!({ "filter": filter }),
+        Selection::Jobs(jobs) => serde_json::json!({ "jobIds": jobs.len() }),
+    };
+    AuditOp {
+        action: order.action.audited(),
+        object_type: "operation",
+        object_id: id.to_string(),
+        by: order.by.clone(),
+        before: None,
+        after: Some(RawJson::trusted(selection.to_string())),
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     console::HubHandle,
     journal::{JournalHandle, Outcome},
+    operations::handle::OperationsHandle,
     queue::{core::Interference, handle::ASK_DEADLINE, messages::QueueRequest},
     runtime::{Directory, OperatorError, Page, SupervisionNode},
     shard::Shards,
@@ -142,6 +143,8 @@ pub struct PlatformParts {
     pub directory: Arc<Directory>,
     /// What is known of the store.
     pub health: Arc<StoreHealth>,
+    /// Bulk operations.
+    pub operations: OperationsHandle,
 }
 
 /// The actors' one face. Cheap to clone.

@@ -14,6 +14,10 @@ use crate::{
 /// Leads each cursor, so that those of one list are not taken by another, nor those of another version.
 const JOBS: u8 = b'j';
 const EVENTS: u8 = b'e';
+/// Of the audit log.
+pub(in crate::http) const AUDIT: u8 = b'a';
+/// Of bulk operations.
+pub(in crate::http) const OPERATIONS: u8 = b'o';
 
 /// What stands in a query as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
@@ -35,6 +39,15 @@ pub(super) fn seq(params: &Params) -> Result<Option<i64>, ApiError> {
     Ok(decode(params, EVENTS)?.map(i64::from_be_bytes))
 }
 
+/// A cursor of a list whose ids are UUIDs.
+pub(in crate::http) fn of_uuid(list: u8, id: Uuid) -> String {
+    encode(list, id.as_bytes())
+}
+
+pub(in crate::http) fn uuid(params: &Params, list: u8) -> Result<Option<Uuid>, ApiError> {
+    Ok(decode(params, list)?.map(Uuid::from_bytes))
+}
+
 fn encode(list: u8, place: &[u8]) -> String {
     let mut bytes = vec![list];
     bytes.extend_from_slice(place);
@@ -51,7 +64,7 @@ fn decode<const N: usize>(params: &Params, list: u8) -> Result<Option<[u8; N]>, 
 }
 
 /// The `Link` to the next page: the same query, from `cursor` on.
-pub(super) fn next_page(
+pub(in crate::http) fn next_page(
     path: &str,
     params: &Params,
     names: &[&str],

@@ -1,20 +1,23 @@
-//! Jobs: submitted, listed, looked into, waited for, canceled and run again.
+//! Jobs: submitted, listed, looked into, waited for, changed, canceled, run again and forgotten.
 
+mod change;
 mod control;
-mod cursor;
+pub(in crate::http) mod cursor;
 mod list;
 mod read;
 mod submit;
 mod view;
 mod wait;
 
+pub(in crate::http) use change::{__path_forget, __path_update};
+pub use change::{forget, update};
 pub(in crate::http) use control::{__path_cancel, __path_retry};
 pub use control::{CancelRequest, cancel, retry};
 pub(in crate::http) use list::__path_list;
 pub use list::list;
 pub(in crate::http) use read::{__path_attempts, __path_events, __path_get, __path_graph, __path_inspection};
 pub use read::{InspectionView, attempts, events, get, graph, inspection};
-pub(in crate::http) use submit::{__path_submit, refused};
+pub(in crate::http) use submit::{__path_submit, check_payload, refused};
 pub use submit::{SubmitResponse, submit};
 pub(in crate::http) use wait::__path_wait;
 pub use wait::wait;
