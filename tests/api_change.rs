@@ -9,15 +9,27 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use support::{Api, NodeProcess, wait_for};
+use support::{Api, NodeProcess, PgServer, wait_for};
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
+/// What keeps the node's data.
+#[derive(Clone, Copy)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
 /// A node with this many workers, which serve only the queue `run`.
-async fn node(workers: usize) -> (NodeProcess, Api) {
+async fn node(engine: Engine, workers: usize) -> (NodeProcess, Api) {
     let builder = NodeProcess::builder().env("WORKER_QUEUES", "run").env("WORKER_CONCURRENCY", workers);
-    let node = builder.start().await;
+    let node = match engine {
+        Engine::Sqlite => builder,
+        Engine::Postgres => builder.postgres(&PgServer::shared().create_database().await),
+    }
+    .start()
+    .await;
     node.wait_ready(SOON).await;
     let api = node.api();
     (node, api)
@@ -63,9 +75,8 @@ async fn begin(api: &Api, body: Value) -> String {
     begun["operationId"].as_str().expect("an id").to_owned()
 }
 
-#[tokio::test]
-async fn a_change_decides_what_runs_next_and_where() {
-    let (_node, api) = node(1).await;
+async fn a_change_decides_what_runs_next_and_where(engine: Engine) {
+    let (_node, api) = node(engine, 1).await;
     let blocker =
         submit(&api, json!({"type": "noop", "queue": "run", "payload": {"durationMs": 3_000}})).await;
     until_state(&api, &blocker, "active").await;
@@ -107,9 +118,8 @@ async fn a_change_decides_what_runs_next_and_where() {
     assert_eq!(counts.await["queueLengths"], json!({"elsewhere": 1, "run": 0}));
 }
 
-#[tokio::test]
-async fn a_later_time_is_waited_for_and_a_past_one_is_now() {
-    let (_node, api) = node(1).await;
+async fn a_later_time_is_waited_for_and_a_past_one_is_now(engine: Engine) {
+    let (_node, api) = node(engine, 1).await;
     let later = submit(&api, json!({"type": "noop", "queue": "run", "delaySeconds": 3_600})).await;
     let patched = api.patch(&path(&later), &json!({"runAt": "2020-01-01T00:00:00Z"})).await.expect(200);
     assert_eq!(patched["queue"], "run");
@@ -124,9 +134,8 @@ async fn a_later_time_is_waited_for_and_a_past_one_is_now() {
     until_state(&api, &soon, "completed").await;
 }
 
-#[tokio::test]
-async fn every_state_allows_what_the_contract_says() {
-    let (_node, api) = node(8).await;
+async fn every_state_allows_what_the_contract_says(engine: Engine) {
+    let (_node, api) = node(engine, 8).await;
     let make = async |state: &str| -> String {
         match state {
             "queued" => submit(&api, json!({"type": "noop"})).await,
@@ -217,9 +226,8 @@ async fn every_state_allows_what_the_contract_says() {
     }
 }
 
-#[tokio::test]
-async fn thousands_are_counted_changed_and_canceled() {
-    let (_node, api) = node(0).await;
+async fn thousands_are_counted_changed_and_canceled(engine: Engine) {
+    let (_node, api) = node(engine, 0).await;
     let made = many(&api, 5_000, "bulk").await;
     let other = many(&api, 1, "other").await;
     let bulk = async |body: Value| api.post("/api/v1/jobs/bulk", &body).await.expect(200);
@@ -280,9 +288,8 @@ async fn thousands_are_counted_changed_and_canceled() {
     assert!(row["requestId"].as_str().is_some_and(|id| !id.is_empty()));
 }
 
-#[tokio::test]
-async fn an_operation_is_aborted_within_a_second() {
-    let (_node, api) = node(0).await;
+async fn an_operation_is_aborted_within_a_second(engine: Engine) {
+    let (_node, api) = node(engine, 0).await;
     many(&api, 3_000, "bulk").await;
     let body =
         json!({"action": "update", "filter": {"queue": "bulk"}, "patch": {"tags": ["a"]}, "async": true});
@@ -296,30 +303,25 @@ async fn an_operation_is_aborted_within_a_second() {
         let dry = json!({"action": "cancel", "filter": {"queue": "bulk", "tag": "a"}, "dryRun": true});
         api.post("/api/v1/jobs/bulk", &dry).await.expect(200)["matched"].as_i64().expect("a number")
     };
-    let mut last = (-1, Instant::now());
-    let changed = wait_for("it has stopped", SOON, || {
-        let since = last;
-        let now = tagged();
-        let last = &mut last;
-        async move {
-            let now = now.await;
-            if now != since.0 {
-                *last = (now, Instant::now());
-            }
-            if last.1.elapsed() > Duration::from_millis(700) { Ok(now) } else { Err(now) }
+    let last = std::cell::Cell::new((-1, Instant::now()));
+    let changed = wait_for("it has stopped", SOON, || async {
+        let now = tagged().await;
+        if now != last.get().0 {
+            last.set((now, Instant::now()));
         }
+        if last.get().1.elapsed() > Duration::from_millis(700) { Ok(now) } else { Err(now) }
     })
     .await;
-    assert!(last.1 - began < Duration::from_millis(1_500), "stopped after {:?}", last.1 - began);
+    let took = last.get().1 - began;
+    assert!(took < Duration::from_millis(1_500), "stopped after {took:?}");
     assert!(changed < 3_000, "it was aborted on the way: {changed}");
     let kept = api.get(&format!("/api/v1/operations/{operation}")).await.expect(200);
     assert_eq!(kept["changed"], changed, "what was under way is counted");
     assert_eq!(api.post(&abort, &json!({})).await.expect(409)["code"], "state_conflict");
 }
 
-#[tokio::test]
-async fn an_operation_goes_on_after_a_kill_and_touches_nothing_newer() {
-    let (mut node, api) = node(0).await;
+async fn an_operation_goes_on_after_a_kill_and_touches_nothing_newer(engine: Engine) {
+    let (mut node, api) = node(engine, 0).await;
     many(&api, 4_000, "bulk").await;
     let body =
         json!({"action": "update", "filter": {"queue": "bulk"}, "patch": {"priority": 1}, "async": true});
@@ -342,3 +344,34 @@ async fn an_operation_goes_on_after_a_kill_and_touches_nothing_newer() {
     let left = api.post("/api/v1/jobs/bulk", &dry).await.expect(200);
     assert_eq!(left["changed"], newer.len(), "all that was there was changed, and nothing that came later");
 }
+
+/// One test of each on each engine.
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(super::Engine::Sqlite).await;
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(super::Engine::Postgres).await;
+                }
+            )+
+        }
+    };
+}
+
+on_both!(
+    a_change_decides_what_runs_next_and_where,
+    a_later_time_is_waited_for_and_a_past_one_is_now,
+    every_state_allows_what_the_contract_says,
+    thousands_are_counted_changed_and_canceled,
+    an_operation_is_aborted_within_a_second,
+    an_operation_goes_on_after_a_kill_and_touches_nothing_newer,
+);
