@@ -19,10 +19,7 @@ use super::{
 };
 use crate::{
     actors::{
-        operations::{
-            SYNC_MAX,
-            messages::{BulkAction, Order, Selection},
-        },
+        operations::messages::{BulkAction, Order, Selection},
         platform::bulk::BulkError,
     },
     domain::{FieldError, JobId, JobPatch, JobState, PatchRequest, Timestamp, WorkflowId, name},
@@ -229,8 +226,8 @@ pub async fn bulk(
 
 fn fault(error: BulkError) -> ApiError {
     match error {
-        BulkError::TooMany => {
-            let detail = format!("over {SYNC_MAX} jobs match: narrow the filter, or use `async`");
+        BulkError::TooMany(most) => {
+            let detail = format!("over {most} jobs match: narrow the filter, or use `async`");
             ApiError::invalid_field("/filter", detail)
         }
         BulkError::Store(error) => error.into(),

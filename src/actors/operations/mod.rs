@@ -21,4 +21,4 @@ mod state;
 
 pub use actor::{OperationsActor, OperationsArgs};
 pub use state::{RUNNING_MAX, SYNC_MAX};
-pub(in crate::actors) use state::{bounded, step};
+pub(in crate::actors) use state::{SYNC_STEP, bounded, step};

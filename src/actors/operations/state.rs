@@ -28,6 +28,8 @@ pub const RUNNING_MAX: usize = 4;
 pub const SYNC_MAX: usize = 10_000;
 /// Jobs of a step, between two saves: what a restart repeats, and what an abort waits for.
 const STEP: usize = 128;
+/// Jobs of a step that nothing is saved behind: few enough that the filter is looked at again and again.
+pub(in crate::actors) const SYNC_STEP: usize = 1_000;
 /// Before a step is tried again that the store or a queue could not do.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,13 +64,14 @@ impl Step {
     }
 }
 
-/// Deals with the next jobs of `order` behind `cursor`, newest first.
+/// Deals with up to `most` further jobs of `order` behind `cursor`, newest first.
 pub(in crate::actors) async fn step(
     platform: &Platform,
     order: &Order,
     cursor: Option<JobId>,
+    most: usize,
 ) -> Result<Step, StoreError> {
-    let jobs = next(platform, &order.selection, cursor).await?;
+    let jobs = next(platform, &order.selection, cursor, most).await?;
     let cursor = jobs.last().copied();
     Ok(Step { cursor, ..deal(platform, order, jobs).await })
 }
@@ -108,10 +111,11 @@ async fn next(
     platform: &Platform,
     selection: &Selection,
     cursor: Option<JobId>,
+    most: usize,
 ) -> Result<Vec<JobId>, StoreError> {
     match selection {
         Selection::Filter(filter) => {
-            let limit = i64::try_from(STEP).unwrap_or(1);
+            let limit = i64::try_from(most).unwrap_or(1);
             platform.store().matching(filter, cursor.map(JobCursor), limit).await
         }
         Selection::Jobs(jobs) => {
@@ -119,7 +123,7 @@ async fn next(
                 jobs.iter().copied().filter(|job| cursor.is_none_or(|cursor| *job < cursor)).collect();
             left.sort_unstable_by(|a, b| b.cmp(a));
             left.dedup();
-            left.truncate(STEP);
+            left.truncate(most);
             Ok(left)
         }
     }
@@ -164,7 +168,7 @@ pub(super) async fn run(platform: Platform, handle: OperationsHandle, row: Opera
     let mut cursor = row.cursor.or_else(|| is_by_filter.then_some(first));
     let (mut tally, mut trouble) = (row.tally, None);
     while !stopped.is_cancelled() {
-        let mut step = match step(&platform, &order, cursor).await {
+        let mut step = match step(&platform, &order, cursor, STEP).await {
             Ok(step) => step,
             Err(error) => {
                 tracing::warn!(operation.id = %row.id, %error, "a bulk operation waits for the store");

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{ASK_DEADLINE, AskError, Interference, Platform, is_not_found};
 use crate::{
     actors::operations::{
-        SYNC_MAX, bounded,
+        SYNC_MAX, SYNC_STEP, bounded,
         messages::{Order, Selection},
         step,
     },
@@ -18,6 +18,7 @@ use crate::{
         Op, OpResult, StoreError,
         operations::{NewOperation, OperationState, Tally},
         ops::{AuditOp, Canceled, Changed, Requester, Retried},
+        read::{JobCursor, JobFilter},
     },
 };
 
@@ -27,6 +28,11 @@ pub const IN_FLIGHT_MAX: usize = 64;
 const TRIES_MAX: u32 = 5;
 /// Before the first of them; each pause is twice the one before.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The most jobs that are counted while the caller waits.
+pub const COUNT_MAX: usize = 1_000_000;
+/// Jobs counted by one read.
+const COUNT_STEP: i64 = 10_000;
 
 /// What a change did to one of many jobs.
 #[derive(Debug, Clone)]
@@ -103,9 +109,9 @@ pub struct Bulk {
 /// Why a bulk operation was not done at once.
 #[derive(Debug, thiserror::Error)]
 pub enum BulkError {
-    /// Over [`SYNC_MAX`] jobs match.
-    #[error("too many jobs match")]
-    TooMany,
+    /// More jobs than this match.
+    #[error("over {0} jobs match")]
+    TooMany(usize),
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,33 +124,50 @@ impl Platform {
     /// How many jobs an order is about: those that match, and ids without a job as skipped. Changes nothing.
     ///
     /// # Errors
-    /// [`BulkError::TooMany`] past [`SYNC_MAX`]; the store's.
+    /// [`BulkError::TooMany`] past [`COUNT_MAX`]; the store's.
     pub async fn count_bulk(&self, order: &Order) -> Result<Tally, BulkError> {
-        let found = match &order.selection {
+        match &order.selection {
             Selection::Filter(filter) => {
-                let limit = i64::try_from(SYNC_MAX + 1).unwrap_or(i64::MAX);
-                self.store().matching(filter, None, limit).await?.len()
+                let matched = self.count_matching(filter, COUNT_MAX).await?;
+                Ok(Tally { matched: i64::try_from(matched).unwrap_or(i64::MAX), ..Tally::default() })
             }
             Selection::Jobs(jobs) => {
-                let locate = |job: &JobId| {
-                    let (store, job) = (self.store().clone(), *job);
-                    async move { store.locate(job).await }
-                };
-                let located: Vec<_> = jobs.iter().map(locate).collect();
-                let located: Vec<_> = stream::iter(located).buffered(IN_FLIGHT_MAX).collect().await;
-                let mut found = 0;
-                for place in located {
-                    found += usize::from(place?.is_some());
-                }
-                let unknown = i64::try_from(jobs.len() - found).unwrap_or(0);
+                let found = self.count_known(jobs).await?;
                 let matched = i64::try_from(found).unwrap_or(i64::MAX);
-                return Ok(Tally { matched, changed: 0, skipped: unknown });
+                let skipped = i64::try_from(jobs.len() - found).unwrap_or(0);
+                Ok(Tally { matched, changed: 0, skipped })
             }
-        };
-        if found > SYNC_MAX {
-            return Err(BulkError::TooMany);
         }
-        Ok(Tally { matched: i64::try_from(found).unwrap_or(i64::MAX), ..Tally::default() })
+    }
+
+    /// How many jobs match, in pages; more than `most` are too many.
+    async fn count_matching(&self, filter: &JobFilter, most: usize) -> Result<usize, BulkError> {
+        let (mut count, mut cursor) = (0, None);
+        loop {
+            let page = self.store().matching(filter, cursor, COUNT_STEP).await?;
+            count += page.len();
+            if count > most {
+                return Err(BulkError::TooMany(most));
+            }
+            if i64::try_from(page.len()).unwrap_or(0) < COUNT_STEP {
+                return Ok(count);
+            }
+            cursor = page.last().copied().map(JobCursor);
+        }
+    }
+
+    async fn count_known(&self, jobs: &[JobId]) -> Result<usize, BulkError> {
+        let locate = |job: &JobId| {
+            let (store, job) = (self.store().clone(), *job);
+            async move { store.locate(job).await }
+        };
+        let located: Vec<_> = jobs.iter().map(locate).collect();
+        let located: Vec<_> = stream::iter(located).buffered(IN_FLIGHT_MAX).collect().await;
+        let mut found = 0;
+        for place in located {
+            found += usize::from(place?.is_some());
+        }
+        Ok(found)
     }
 
     /// Does an order now, for as many jobs as may be waited for: those that exist when it begins, each once.
@@ -153,12 +176,14 @@ impl Platform {
     /// [`BulkError::TooMany`] past [`SYNC_MAX`], before anything is changed; the store's and the node's.
     pub async fn bulk(&self, order: Order) -> Result<Bulk, BulkError> {
         let order = self.ready_for(order).await?;
-        self.count_bulk(&order).await?;
+        if let Selection::Filter(filter) = &order.selection {
+            self.count_matching(filter, SYNC_MAX).await?;
+        }
         let audit = Op::Audit(audit_of(&order, Uuid::now_v7()));
         self.0.journal.ask(self.0.journal.idlest(), audit, ASK_DEADLINE).await?;
         let (mut bulk, mut cursor) = (Bulk::default(), None);
         loop {
-            let mut step = step(self, &order, cursor).await?;
+            let mut step = step(self, &order, cursor, SYNC_STEP).await?;
             step.give_up();
             bulk.tally.matched += step.tally.matched;
             bulk.tally.changed += step.tally.changed;

@@ -54,6 +54,8 @@ const UNFINISHED: &str = "
            finished_at, reason
     from operation where finished_at is null order by id limit ?1";
 
+const FORGET: &str = "delete from operation where finished_at < ?1";
+
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("operation begin", BEGIN),
@@ -62,6 +64,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("operation one", ONE),
     ("operation list", LIST),
     ("operation unfinished", UNFINISHED),
+    ("operation forget", FORGET),
 ];
 
 #[async_trait]
@@ -103,6 +106,12 @@ impl OperationStore for SqliteStore {
     async fn unfinished_operations(&self, limit: i64) -> Result<Vec<OperationRow>, StoreError> {
         unfinished(&self.readers, limit).await
     }
+}
+
+/// Forgets operations that ended before `before`.
+pub(super) async fn forget(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(FORGET).bind(before.0).execute(conn).await.map_err(store_error)?;
+    Ok(())
 }
 
 async fn begin(
