@@ -5,7 +5,7 @@
 //!                                               ▲                                                         │
 //!                                               └─────────────────────── next step ◀──────────────────────┘
 //! ```
-//! The row is the operation: the actor only runs what is not finished, at most [`RUNNING_MAX`] at once. It goes from
+//! The row is the operation: the actor only runs what is not finished, at most `RUNNING_MAX` at once. It goes from
 //! the newest job to the oldest, once, and looks at nothing that was made after it began. A step that was under way
 //! when the node ended is done again: changes are what they are by the job's state, so a job is not changed twice, but
 //! it may be counted as skipped. Does not own the jobs: every change goes through the job's queue.
