@@ -1,5 +1,7 @@
 //! Changes of many jobs: at once, or in the background.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{FromRequestParts, RawPathParams, State},
@@ -24,10 +26,13 @@ use crate::{
     },
     domain::{FieldError, JobId, JobPatch, JobState, PatchRequest, Timestamp, WorkflowId, name},
     store::{
-        operations::{OperationRow, OperationState},
+        operations::{OPERATIONS_WAITING_MAX, OperationRow, OperationState},
         read::JobFilter,
     },
 };
+
+/// When to begin another operation while too many have not ended.
+const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// One state, or several.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
@@ -196,6 +201,7 @@ fn no_such_operation() -> ApiError {
     responses(
         (status = 200, description = "Done, or counted", body = BulkResponse),
         (status = 202, description = "Goes on in the background", body = OperationBegun),
+        (status = 429, description = "Too many operations have not ended", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn bulk(
@@ -229,6 +235,10 @@ fn fault(error: BulkError) -> ApiError {
         BulkError::TooMany(most) => {
             let detail = format!("over {most} jobs match: narrow the filter, or use `async`");
             ApiError::invalid_field("/filter", detail)
+        }
+        BulkError::Full => {
+            let detail = format!("{OPERATIONS_WAITING_MAX} operations have not ended yet");
+            ApiError::throttled("operations_full", detail, FULL_RETRY)
         }
         BulkError::Store(error) => error.into(),
         BulkError::Ask(error) => error.into(),

@@ -112,6 +112,9 @@ pub enum BulkError {
     /// More jobs than this match.
     #[error("over {0} jobs match")]
     TooMany(usize),
+    /// As many operations as may have not ended.
+    #[error("too many operations have not ended")]
+    Full,
     /// The store could not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -208,7 +211,10 @@ impl Platform {
         let request = serde_json::to_string(&order).unwrap_or_default();
         let (action, actor) = (order.action.name(), order.by.actor.clone());
         let audit = audit_of(&order, id);
-        self.store().begin_operation(&NewOperation { id, action, request, actor }, &audit).await?;
+        let new = NewOperation { id, action, request, actor };
+        if !self.store().begin_operation(&new, &audit).await? {
+            return Err(BulkError::Full);
+        }
         self.0.operations.wake();
         Ok(id)
     }

@@ -34,8 +34,8 @@ impl OperationStore for Shelf {
         let found = if filter.queue.as_deref() == Some("huge") { limit } else { 0 };
         Ok((0..found).map(|_| JobId::new()).collect())
     }
-    async fn begin_operation(&self, _: &NewOperation, _: &AuditOp) -> Read<()> {
-        refused()
+    async fn begin_operation(&self, _: &NewOperation, _: &AuditOp) -> Read<bool> {
+        Ok(false)
     }
     async fn save_operation(&self, _: Uuid, _: JobId, _: Tally) -> Read<bool> {
         refused()
@@ -85,6 +85,9 @@ async fn a_bulk_request_says_what_and_which() {
     }
     let huge = stage.post("/api/v1/jobs/bulk", r#"{"action":"cancel","filter":{"queue":"huge"}}"#).await;
     assert_eq!((huge.status, huge.text.contains("use `async`")), (422, true), "{}", huge.text);
+    let full = stage.post("/api/v1/jobs/bulk", r#"{"action":"cancel","filter":{},"async":true}"#).await;
+    assert_eq!((full.status, full.code().as_str()), (429, "operations_full"), "{}", full.text);
+    assert!(full.header("retry-after").is_some());
     let dry = stage.post("/api/v1/jobs/bulk", r#"{"action":"cancel","filter":{},"dryRun":true}"#).await;
     assert_eq!(dry.json(), serde_json::json!({ "matched": 0, "changed": 0, "skipped": 0 }));
 }
