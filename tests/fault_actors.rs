@@ -286,20 +286,26 @@ macro_rules! killing {
     };
 }
 
-// The root is rest_for_one: store, shards, workers, console. Whatever comes later restarts with what came before.
+// The root is rest_for_one: store, shards, workers, operations, console. Whatever comes later restarts with what came before.
 killing!(a_killed_lane_loses_nothing, async |_, _| "node/store/lane-0".into(), [], Disturbs::Nobody);
 killing!(a_killed_upkeep_loses_nothing, async |_, _| "node/store/upkeep".into(), [], Disturbs::Nobody);
 killing!(
     a_killed_store_supervisor_loses_nothing,
     async |_, _| "node/store".into(),
-    ["console", "shards", "workers"],
+    ["console", "operations", "shards", "workers"],
     Disturbs::Worker
+);
+killing!(
+    a_killed_operations_actor_loses_nothing,
+    async |_, _| "node/operations".into(),
+    ["console"],
+    Disturbs::Nobody
 );
 killing!(a_killed_console_loses_nothing, async |_, _| "node/console".into(), [], Disturbs::Nobody);
 killing!(
     a_killed_shards_supervisor_loses_nothing,
     async |_, _| "node/shards".into(),
-    ["workers", "console"],
+    ["workers", "operations", "console"],
     Disturbs::Worker
 );
 killing!(
@@ -342,7 +348,7 @@ killing!(a_killed_lease_loses_nothing, async |rig: &Rig, job| rig.lease(job).awa
 killing!(
     a_killed_workers_supervisor_loses_nothing,
     async |_, _| "node/workers".into(),
-    ["console"],
+    ["operations", "console"],
     Disturbs::Worker
 );
 killing!(a_killed_worker_loses_nothing, async |_, _| "node/workers/local".into(), [], Disturbs::Worker);

@@ -9,6 +9,8 @@ pub mod console;
 pub mod journal;
 /// One actor for each active job.
 pub mod lease;
+/// Bulk operations.
+pub mod operations;
 /// The face of the actors.
 pub mod platform;
 /// One queue.

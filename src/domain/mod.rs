@@ -16,6 +16,8 @@ pub mod job;
 pub mod json;
 /// Names of queues, types, tenants, tags and keys.
 pub mod name;
+/// A change of a waiting job and its checks.
+pub mod patch;
 /// Settings of queues.
 pub mod queue;
 /// Retry policies.
@@ -36,6 +38,7 @@ pub use fingerprint::fingerprint;
 pub use ids::{BootId, JobId, SessionId, WorkerId, WorkflowId};
 pub use job::{DependencyPolicy, IdempotencyKey, JobOptions, JobView, NewJob, WaitingFor};
 pub use json::RawJson;
+pub use patch::{JobPatch, PatchRequest};
 pub use queue::{QueueChange, QueueConfig, QueuePatch};
 pub use retry::RetryPolicy;
 pub use state::{IllegalTransition, JobEvent, JobState};

@@ -278,20 +278,20 @@ impl RetryRequest {
 }
 
 #[derive(Default)]
-struct Faults(Vec<FieldError>);
+pub(super) struct Faults(pub(super) Vec<FieldError>);
 
 impl Faults {
-    fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.0.push(FieldError::new(pointer, detail));
     }
 
-    fn name(&mut self, pointer: &str, value: &str) {
+    pub(super) fn name(&mut self, pointer: &str, value: &str) {
         if !name::is_name(value) {
             self.add(pointer, "must match [A-Za-z0-9][A-Za-z0-9._:/-]{0,127}");
         }
     }
 
-    fn range(&mut self, pointer: &str, value: i64, min: i64, max: i64) -> i64 {
+    pub(super) fn range(&mut self, pointer: &str, value: i64, min: i64, max: i64) -> i64 {
         if !(min..=max).contains(&value) {
             self.add(pointer, format!("must be between {min} and {max}"));
         }
@@ -360,7 +360,7 @@ impl Faults {
         RetryPolicy { strategy, base_seconds: base, max_seconds: max, jitter }
     }
 
-    fn tags(&mut self, tags: Vec<String>) -> Vec<String> {
+    pub(super) fn tags(&mut self, tags: Vec<String>) -> Vec<String> {
         if tags.len() > TAGS_MAX {
             self.add("/tags", format!("at most {TAGS_MAX} tags"));
         }

@@ -53,6 +53,10 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_MAX: usize = 1_000;
 /// Jobs read at once while a page is put together.
 pub const PAGE_STEP: usize = 200;
+/// The most ids of a bulk operation: as many as are changed while the caller waits.
+pub const BULK_IDS_MAX: usize = 10_000;
+/// Rows of the audit log read at once: each may hold a payload before and after its change.
+pub const AUDIT_STEP: usize = 50;
 /// A page ends early past this many bytes of payloads and results: 1,000 jobs could hold 2 GiB.
 pub const PAGE_BYTES_MAX: usize = 32 << 20;
 /// Dead letters read at once while a page is put together: each comes with its errors and attempts.

@@ -11,6 +11,8 @@
 
 /// Who may do what.
 pub mod access;
+/// The audit log.
+pub mod audit;
 /// The demo workflow.
 pub mod demo;
 /// Dead letters.
@@ -24,6 +26,8 @@ pub mod jobs;
 /// Every bound, with its reason.
 pub mod limits;
 mod openapi;
+/// Changes of many jobs.
+pub mod operations;
 /// The counts.
 pub mod overview;
 /// What orchestrators and monitors ask.

@@ -9,9 +9,9 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    access, demo, dlq,
+    access, audit, demo, dlq,
     docs::{self, Document},
-    edge, jobs, openapi, overview, probes,
+    edge, jobs, openapi, operations, overview, probes,
     problem::ApiError,
     queues,
     state::HttpState,
@@ -42,7 +42,12 @@ fn routes(state: &HttpState) -> (Router, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(jobs::list, jobs::submit))
         .routes(routes!(jobs::batch))
-        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::get, jobs::update, jobs::forget))
+        .routes(routes!(operations::bulk))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::get))
+        .routes(routes!(operations::abort))
+        .routes(routes!(audit::list))
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::attempts))
         .routes(routes!(jobs::logs))

@@ -20,6 +20,7 @@ use crate::{
     actors::{
         console::hub,
         journal::JournalHandle,
+        operations::handle::OperationsHandle,
         platform::{Platform, PlatformParts},
         queue::handle::Queues,
         runtime::{Directory, door},
@@ -36,7 +37,6 @@ use crate::{
             DeadLetters, GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterKey, LetterRow,
         },
         error::{CommitError, UnknownCommit},
-        operations::{NewOperation, OperationRow, OperationState, OperationStore, Tally},
         queues::QueueReads,
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
@@ -123,8 +123,18 @@ impl Stage {
             lease_ttl_ms: 30_000,
         };
         let shards = Shards::new(parts, directory.clone(), Arc::new([]), queues, waker);
-        let health = Arc::default();
-        Platform::new(PlatformParts { clock, store, journal, boot, shards, sessions, hub, directory, health })
+        Platform::new(PlatformParts {
+            clock,
+            store,
+            journal,
+            boot,
+            shards,
+            sessions,
+            hub,
+            directory,
+            health: Arc::default(),
+            operations: OperationsHandle::default(),
+        })
     }
 
     /// Sends a request as it is.
@@ -278,43 +288,6 @@ impl crate::store::JobLogs for Shelf {
     }
     async fn newest_log(&self, _: JobId) -> Read<i64> {
         Ok(0)
-    }
-}
-
-#[async_trait]
-impl crate::store::audit::AuditReads for Shelf {
-    async fn audit(
-        &self,
-        _: &crate::store::audit::AuditFilter,
-        _: Option<uuid::Uuid>,
-        _: i64,
-    ) -> Read<Vec<crate::store::audit::AuditRow>> {
-        Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl OperationStore for Shelf {
-    async fn matching(&self, _: &JobFilter, _: Option<JobCursor>, _: i64) -> Read<Vec<JobId>> {
-        Ok(Vec::new())
-    }
-    async fn begin_operation(&self, _: &NewOperation, _: &crate::store::ops::AuditOp) -> Read<()> {
-        refused()
-    }
-    async fn save_operation(&self, _: uuid::Uuid, _: JobId, _: Tally) -> Read<bool> {
-        refused()
-    }
-    async fn finish_operation(&self, _: uuid::Uuid, _: OperationState, _: Option<&str>) -> Read<bool> {
-        refused()
-    }
-    async fn operation(&self, _: uuid::Uuid) -> Read<Option<OperationRow>> {
-        Ok(None)
-    }
-    async fn operations(&self, _: Option<uuid::Uuid>, _: i64) -> Read<Vec<OperationRow>> {
-        Ok(Vec::new())
-    }
-    async fn unfinished_operations(&self, _: i64) -> Read<Vec<OperationRow>> {
-        Ok(Vec::new())
     }
 }
 

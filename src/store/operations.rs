@@ -46,6 +46,9 @@ impl OperationState {
     }
 }
 
+/// The most operations that have not ended: each keeps what was asked, up to half a megabyte.
+pub const OPERATIONS_WAITING_MAX: i64 = 1_000;
+
 /// A bulk operation that begins.
 #[derive(Debug, Clone)]
 pub struct NewOperation {
@@ -109,7 +112,8 @@ pub trait OperationStore: Send + Sync {
     ) -> Result<Vec<JobId>, StoreError>;
 
     /// Keeps an operation, with its row in the audit log. One of this id that is kept already stays as it is.
-    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<(), StoreError>;
+    /// `false` when [`OPERATIONS_WAITING_MAX`] have not ended: nothing was written.
+    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError>;
 
     /// Keeps how far an operation is: `cursor` and counts together. Returns whether it is still under way; the
     /// counts of one that was stopped meanwhile are kept all the same.

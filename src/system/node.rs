@@ -16,6 +16,7 @@ use crate::{
     actors::{
         console::{StreamEvent, hub},
         journal::JournalHandle,
+        operations::handle::OperationsHandle,
         platform::{Platform, PlatformParts},
         queue::handle::{QueueHandle, Queues},
         runtime::{Directory, SupervisorHandle, door},
@@ -162,6 +163,19 @@ impl Node {
         let handlers = handlers(&config, &store, &epochs, own_handlers).await?;
         let stop_handlers = CancellationToken::new();
         let batches = TaskTracker::new();
+        let operations = OperationsHandle::default();
+        let platform = Platform::new(PlatformParts {
+            clock: clock.clone(),
+            store: store.clone(),
+            journal: journal.clone(),
+            boot,
+            shards: shards.clone(),
+            sessions: sessions.clone(),
+            hub: hub.clone(),
+            directory: directory.clone(),
+            health: health.clone(),
+            operations: operations.clone(),
+        });
         let seeds = Seeds {
             lanes,
             batches: batches.clone(),
@@ -184,6 +198,8 @@ impl Node {
             node: node_id,
             session_door: session_door(config.concurrency()),
             stop_handlers: stop_handlers.clone(),
+            platform: platform.clone(),
+            operations,
         };
         let (told, now) = (hub.clone(), clock.clone());
         directory.watch_restarts(move |path, last| {
@@ -200,17 +216,6 @@ impl Node {
                 tracing::error!(queue.name = row.name, %error, "a queue was not started");
             }
         }
-        let platform = Platform::new(PlatformParts {
-            clock,
-            store,
-            journal: journal.clone(),
-            boot,
-            shards,
-            sessions: sessions.clone(),
-            hub,
-            directory,
-            health,
-        });
         let demo = Demo::install(&config.ingest_root())?;
         let http = http_state(&config, &platform, &demo);
         let http_stop = CancellationToken::new();

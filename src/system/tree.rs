@@ -9,6 +9,8 @@ use crate::{
     actors::{
         console::{HubActor, HubArgs, HubHandle, StreamEvent},
         journal::{Entry, LaneActor, LaneArgs},
+        operations::{OperationsActor, OperationsArgs, handle::OperationsHandle},
+        platform::Platform,
         runtime::{ChildSpec, Door, DoorReceiver, Strategy, SupervisorSpec},
         shard::{ShardActor, ShardArgs, Shards},
         upkeep::{Round, UpkeepActor, UpkeepArgs},
@@ -36,6 +38,8 @@ pub(super) struct Seeds {
     pub(super) worker: WorkerId,
     pub(super) session_door: (Door<SessionOp>, DoorReceiver<SessionOp>),
     pub(super) stop_handlers: CancellationToken,
+    pub(super) platform: Platform,
+    pub(super) operations: OperationsHandle,
 }
 
 impl Seeds {
@@ -47,6 +51,7 @@ impl Seeds {
             .child(self.store())
             .child(self.shards())
             .child(self.workers(config))
+            .child(self.operations())
             // Nothing stands on it: its ring and its door outlive the actor.
             .child(self.console())
     }
@@ -77,6 +82,15 @@ impl Seeds {
             async move { Ok(context.spawn(UpkeepActor, args).await?.get_cell()) }
         }))
         .into_child()
+    }
+
+    fn operations(&self) -> ChildSpec {
+        let (platform, handle) = (self.platform.clone(), self.operations.clone());
+        ChildSpec::new("operations", "operations", move |context| {
+            let probe = context.probe.clone();
+            let args = OperationsArgs { platform: platform.clone(), handle: handle.clone(), probe };
+            async move { Ok(context.spawn(OperationsActor, args).await?.get_cell()) }
+        })
     }
 
     fn console(&self) -> ChildSpec {

@@ -161,6 +161,7 @@ macro_rules! conformance {
             changes::a_forgotten_job_leaves_nothing_behind,
             changes::what_is_needed_or_has_not_ended_is_not_forgotten,
             operations::an_operation_is_kept_with_its_progress,
+            operations::only_so_many_operations_wait,
             operations::operations_are_listed_newest_first,
             operations::the_audit_log_is_found_by_what_it_tells,
             unique::a_key_is_taken_until_its_job_has_ended,

@@ -5,7 +5,7 @@ use ganger::{
     store::{
         Op, OpResult,
         audit::AuditFilter,
-        operations::{NewOperation, OperationState, Tally},
+        operations::{NewOperation, OPERATIONS_WAITING_MAX, OperationState, Tally},
         ops::{AuditOp, Requester},
     },
 };
@@ -31,7 +31,7 @@ pub(crate) async fn an_operation_is_kept_with_its_progress(kit: Kit) {
     let new = operation();
     let audit = audit_op("jobs.cancel", &new.id.to_string(), "admin");
     for _ in 0..2 {
-        kit.store.begin_operation(&new, &audit).await.expect("writes");
+        assert!(kit.store.begin_operation(&new, &audit).await.expect("writes"));
     }
     let rows = kit.store.audit(&AuditFilter::default(), None, 10).await.expect("reads");
     assert_eq!(rows.len(), 1, "a repeat writes nothing");
@@ -55,12 +55,26 @@ pub(crate) async fn an_operation_is_kept_with_its_progress(kit: Kit) {
     assert_eq!(kit.store.operation(Uuid::now_v7()).await.expect("reads"), None);
 }
 
+pub(crate) async fn only_so_many_operations_wait(kit: Kit) {
+    let audit = audit_op("jobs.cancel", "x", "admin");
+    let mut first = None;
+    for _ in 0..OPERATIONS_WAITING_MAX {
+        let new = operation();
+        assert!(kit.store.begin_operation(&new, &audit).await.expect("writes"));
+        first.get_or_insert(new.id);
+    }
+    assert!(!kit.store.begin_operation(&operation(), &audit).await.expect("answers"), "one too many");
+    let first = first.expect("there are some");
+    assert!(kit.store.finish_operation(first, OperationState::Completed, None).await.expect("writes"));
+    assert!(kit.store.begin_operation(&operation(), &audit).await.expect("writes"), "there is room again");
+}
+
 pub(crate) async fn operations_are_listed_newest_first(kit: Kit) {
     let mut made = Vec::new();
     for _ in 0..5 {
         let new = operation();
         let audit = audit_op("jobs.cancel", "x", "admin");
-        kit.store.begin_operation(&new, &audit).await.expect("writes");
+        assert!(kit.store.begin_operation(&new, &audit).await.expect("writes"));
         made.push(new.id);
     }
     made.reverse();

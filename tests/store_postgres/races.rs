@@ -4,12 +4,15 @@ use ganger::{
     domain::JobState,
     store::{
         Op, OpResult,
-        ops::{SubmitOp, Submitted},
+        ops::{Changed, JobPatch, SubmitOp, Submitted},
     },
 };
 
 use super::{
-    conformance::kit::{child, completed, keyed, retry_after},
+    conformance::{
+        changes::update_op,
+        kit::{child, completed, keyed, retry_after},
+    },
     kitchen::{end, fresh, pause_before_commit, plain, until_waiting},
 };
 
@@ -147,5 +150,41 @@ async fn a_lease_given_while_a_repeat_is_recorded_is_counted_from_the_state_that
         matches!(&granted[0], OpResult::Granted(granted) if granted.from == JobState::Queued),
         "{granted:?}"
     );
+    kit.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_moves_away_while_its_parents_end_is_told_is_unblocked_where_it_went() {
+    let (kit, url) = fresh().await;
+    let parent = kit.made("parents").await;
+    let waits = kit.make(&child("children", &[parent])).await;
+    kit.run("parents", parent, completed()).await;
+    let pause = pause_before_commit(&url, "children", 2).await;
+    let patch = JobPatch { queue: Some("elsewhere".into()), ..JobPatch::default() };
+    let moves = [update_op(&kit, "children", waits, patch)];
+    let told = [kit.inbox_op("children")];
+    let (moved, taken, ()) = tokio::join!(
+        kit.store.commit(2, &moves),
+        async {
+            until_waiting(&url, 1).await;
+            kit.store.commit(1, &told).await
+        },
+        async {
+            until_waiting(&url, 2).await;
+            end(pause, "rollback").await;
+        }
+    );
+    assert!(matches!(moved.expect("commits")[0], OpResult::Changed(Changed::Done(_))));
+    match &taken.expect("commits")[0] {
+        OpResult::Inbox(taken) => {
+            assert!(taken.unblocked.is_empty(), "it is another shard's now: {taken:?}");
+            assert_eq!(taken.wakes, [kit.owner("elsewhere").shard]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(kit.state(waits).await, JobState::Blocked);
+    let taken = kit.inbox("elsewhere").await;
+    assert_eq!(taken.unblocked.len(), 1, "{taken:?}");
+    assert_eq!(kit.ready("elsewhere").await, [waits]);
     kit.check().await;
 }

@@ -39,6 +39,7 @@ use dashboard::SnapshotCache;
 use super::{
     console::HubHandle,
     journal::{JournalHandle, Outcome},
+    operations::handle::OperationsHandle,
     queue::{core::Interference, handle::ASK_DEADLINE, messages::QueueRequest},
     runtime::{Directory, OperatorError, Page, SupervisionNode},
     shard::Shards,
@@ -132,6 +133,8 @@ pub struct PlatformParts {
     pub directory: Arc<Directory>,
     /// What is known of the store.
     pub health: Arc<StoreHealth>,
+    /// Bulk operations.
+    pub operations: OperationsHandle,
 }
 
 /// The actors' one face. Cheap to clone.

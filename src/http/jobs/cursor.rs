@@ -14,6 +14,10 @@ use crate::{
 /// Leads each cursor, so that those of one list are not taken by another, nor those of another version.
 const JOBS: u8 = b'j';
 const EVENTS: u8 = b'e';
+/// Of the audit log.
+pub(in crate::http) const AUDIT: u8 = b'a';
+/// Of bulk operations.
+pub(in crate::http) const OPERATIONS: u8 = b'o';
 
 /// What stands in a query as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
@@ -33,6 +37,15 @@ pub(super) fn of_seq(seq: i64) -> String {
 
 pub(super) fn seq(params: &Params) -> Result<Option<i64>, ApiError> {
     Ok(decode(params, EVENTS)?.map(i64::from_be_bytes))
+}
+
+/// A cursor of a list whose ids are UUIDs.
+pub(in crate::http) fn of_uuid(list: u8, id: Uuid) -> String {
+    encode(list, id.as_bytes())
+}
+
+pub(in crate::http) fn uuid(params: &Params, list: u8) -> Result<Option<Uuid>, ApiError> {
+    Ok(decode(params, list)?.map(Uuid::from_bytes))
 }
 
 pub(in crate::http) fn encode(list: u8, place: &[u8]) -> String {

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::view;
 use crate::{
     actors::platform::{Replaced, SubmitError},
-    domain::{FieldError, JobId, JobView, NewJob, OnConflict, SubmitRequest, submit::is_traceparent},
+    domain::{
+        FieldError, JobId, JobView, NewJob, OnConflict, RawJson, SubmitRequest, submit::is_traceparent,
+    },
     http::{
         access::Principal,
         extract::ApiJson,
@@ -111,18 +113,30 @@ pub(super) fn checked(
     headers: &HeaderMap,
 ) -> Result<NewJob, ApiError> {
     let mut job = request.check(&state.defaults, state.platform.clock().now()).map_err(ApiError::invalid)?;
-    if state.checked_types.contains(&job.kind.as_str()) {
-        let payload = serde_json::from_str(job.payload.text())
-            .map_err(|_| ApiError::invalid_field("/payload", "cannot be read as a JSON value"))?;
-        let faults = state.check_payload.faults(&job.kind, &payload);
-        if !faults.is_empty() {
-            let fault = |(pointer, detail)| FieldError::new(format!("/payload{pointer}"), detail);
-            return Err(ApiError::invalid(faults.into_iter().map(fault).collect()));
-        }
-    }
+    check_payload(state, &job.kind, &job.payload, "/payload")?;
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     job.options.traceparent = traceparent.filter(|value| is_traceparent(value)).map(str::to_owned);
     Ok(job)
+}
+
+/// Checks a payload of a built-in type; `pointer` is where it is in the body.
+pub(in crate::http) fn check_payload(
+    state: &HttpState,
+    kind: &str,
+    payload: &RawJson,
+    pointer: &str,
+) -> Result<(), ApiError> {
+    if !state.checked_types.contains(&kind) {
+        return Ok(());
+    }
+    let payload = serde_json::from_str(payload.text())
+        .map_err(|_| ApiError::invalid_field(pointer, "cannot be read as a JSON value"))?;
+    let faults = state.check_payload.faults(kind, &payload);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let fault = |(within, detail)| FieldError::new(format!("{pointer}{within}"), detail);
+    Err(ApiError::invalid(faults.into_iter().map(fault).collect()))
 }
 
 /// The key, from the header or the field; both must agree.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LiveEntry;
+pub use crate::domain::JobPatch;
 use crate::domain::{EventKind, Fence, JobId, JobState, RawJson, ShardEpoch, ShardId, Timestamp};
 
 /// Who asks for a change, for the audit log.
@@ -15,24 +16,6 @@ pub struct Requester {
     pub request_id: String,
     /// Why, if the caller said so.
     pub reason: Option<String>,
-}
-
-/// What is to be changed of a job; what is `None` stays.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct JobPatch {
-    /// 0 to 9.
-    pub priority: Option<i16>,
-    /// Another queue.
-    pub queue: Option<String>,
-    /// Not before it; a time past is the store's now.
-    pub run_at: Option<Timestamp>,
-    /// What the handler gets.
-    pub payload: Option<RawJson>,
-    /// Attempts it has; not below those it has used.
-    pub max_attempts: Option<i32>,
-    /// Free words, replacing those it has.
-    pub tags: Option<Vec<String>>,
 }
 
 /// What is different when a dead letter runs again; what is `None` stays.

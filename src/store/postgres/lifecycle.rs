@@ -52,6 +52,8 @@ where key in (
 /// Marks of connections that are long gone.
 const OLD_MARKS: &str = "delete from journal_mark where used_at < now() - interval '7 days'";
 const OLD_NODES: &str = "delete from node where heartbeat_at < now() - interval '7 days'";
+/// Long enough to look back at what was done; the audit log has its own time.
+const OLD_OPERATIONS: &str = "delete from operation where finished_at < now() - interval '30 days'";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("now", NOW),
@@ -60,6 +62,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("free uniques", FREE_UNIQUES),
     ("old marks", OLD_MARKS),
     ("old nodes", OLD_NODES),
+    ("old operations", OLD_OPERATIONS),
 ];
 
 fn migrator() -> Migrator {
@@ -115,5 +118,6 @@ pub(super) async fn maintain(store: &PostgresStore) -> Result<(), StoreError> {
     sqlx::query(OLD_MARKS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_NODES).execute(&mut connection).await.map_err(store_error)?;
     super::fingerprints::fill(&mut connection).await?;
+    sqlx::query(OLD_OPERATIONS).execute(&mut connection).await.map_err(store_error)?;
     connection.close().await.map_err(store_error)
 }

@@ -9,7 +9,9 @@ use crate::{
     domain::{JobId, Timestamp},
     store::{
         StoreError,
-        operations::{NewOperation, OperationRow, OperationState, OperationStore, Tally},
+        operations::{
+            NewOperation, OPERATIONS_WAITING_MAX, OperationRow, OperationState, OperationStore, Tally,
+        },
         ops::AuditOp,
         read::{JobCursor, JobFilter},
     },
@@ -22,8 +24,11 @@ const BEGIN: &str = "insert into operation (id, action, state, request, actor, b
 select $1, $2, 'running', $3, $4,
        coalesce((select id from job order by id desc limit 1), '00000000-0000-0000-0000-000000000000'::uuid),
        clock_timestamp()
+where (select count(*) from (select from operation where finished_at is null limit $5) w) < $5
 on conflict (id) do nothing
 returning started_at";
+
+const KNOWN: &str = "select exists (select from operation where id = $1)";
 
 const SAVE: &str = "update operation set cursor = $2, matched = $3, changed = $4, skipped = $5
 where id = $1
@@ -57,6 +62,7 @@ limit $1";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("operation begin", BEGIN),
+    ("operation known", KNOWN),
     ("operation save", SAVE),
     ("operation finish", FINISH),
     ("operation one", ONE),
@@ -75,7 +81,7 @@ impl OperationStore for PostgresStore {
         bounded(reads::list::matching(self, filter, cursor, limit)).await
     }
 
-    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<(), StoreError> {
+    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError> {
         bounded(begin(self, operation, audit)).await
     }
 
@@ -143,21 +149,25 @@ impl OperationStore for PostgresStore {
     }
 }
 
-async fn begin(store: &PostgresStore, operation: &NewOperation, audit: &AuditOp) -> Result<(), StoreError> {
+async fn begin(store: &PostgresStore, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError> {
     let mut transaction = store.readers.begin_with(WRITE).await.map_err(store_error)?;
     let started = sqlx::query(BEGIN)
         .bind(operation.id)
         .bind(operation.action)
         .bind(operation.request.as_str())
         .bind(operation.actor.as_str())
+        .bind(OPERATIONS_WAITING_MAX)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(store_error)?;
-    if let Some(row) = started {
-        let now: Timestamp = Columns::of(&row).time()?;
-        commit::write_audit(&mut transaction, now, std::slice::from_ref(audit)).await?;
-    }
-    transaction.commit().await.map_err(store_error)
+    let Some(row) = started else {
+        let known = sqlx::query_scalar(KNOWN).bind(operation.id);
+        return known.fetch_one(&mut *transaction).await.map_err(store_error);
+    };
+    let now: Timestamp = Columns::of(&row).time()?;
+    commit::write_audit(&mut transaction, now, std::slice::from_ref(audit)).await?;
+    transaction.commit().await.map_err(store_error)?;
+    Ok(true)
 }
 
 fn read(row: &PgRow) -> Result<OperationRow, StoreError> {

@@ -257,8 +257,11 @@ impl Store for SqliteStore {
     async fn maintain(&self) -> Result<(), StoreError> {
         /// How long a silent node is remembered.
         const NODES_KEPT_MS: i64 = 86_400_000;
+        /// How long an operation that ended is.
+        const OPERATIONS_KEPT_MS: i64 = 30 * 86_400_000;
         write!(self, conn => async {
             ownership::forget_nodes(conn, now().plus_millis(-NODES_KEPT_MS)).await?;
+            operations::forget(conn, now().plus_millis(-OPERATIONS_KEPT_MS)).await?;
             remove::keys_over(conn, now()).await?;
             dead_letters::fill_fingerprints(conn).await
         }.await)

@@ -19,7 +19,9 @@ use crate::{
     domain::{JobId, Timestamp},
     store::{
         StoreError,
-        operations::{NewOperation, OperationRow, OperationState, OperationStore, Tally},
+        operations::{
+            NewOperation, OPERATIONS_WAITING_MAX, OperationRow, OperationState, OperationStore, Tally,
+        },
         ops::AuditOp,
         read::{JobCursor, JobFilter},
     },
@@ -27,8 +29,11 @@ use crate::{
 
 const BEGIN: &str = "
     insert into operation (id, action, state, request, actor, bound, started_at)
-    select ?1, ?2, 'running', ?3, ?4, coalesce((select max(id) from job), zeroblob(16)), ?5 where true
+    select ?1, ?2, 'running', ?3, ?4, coalesce((select max(id) from job), zeroblob(16)), ?5
+    where (select count(*) from (select 1 from operation where finished_at is null limit ?6)) < ?6
     on conflict (id) do nothing";
+
+const KNOWN: &str = "select exists (select 1 from operation where id = ?1)";
 
 const SAVE: &str = "
     update operation set cursor = ?2, matched = ?3, changed = ?4, skipped = ?5
@@ -54,14 +59,18 @@ const UNFINISHED: &str = "
            finished_at, reason
     from operation where finished_at is null order by id limit ?1";
 
+const FORGET: &str = "delete from operation where finished_at < ?1";
+
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("operation begin", BEGIN),
+    ("operation known", KNOWN),
     ("operation save", SAVE),
     ("operation finish", FINISH),
     ("operation one", ONE),
     ("operation list", LIST),
     ("operation unfinished", UNFINISHED),
+    ("operation forget", FORGET),
 ];
 
 #[async_trait]
@@ -75,7 +84,7 @@ impl OperationStore for SqliteStore {
         jobs::matching(&self.readers, filter, cursor, limit).await
     }
 
-    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<(), StoreError> {
+    async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError> {
         write!(self, conn => begin(conn, operation, audit, now()).await)
     }
 
@@ -105,26 +114,35 @@ impl OperationStore for SqliteStore {
     }
 }
 
+/// Forgets operations that ended before `before`.
+pub(super) async fn forget(conn: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(FORGET).bind(before.0).execute(conn).await.map_err(store_error)?;
+    Ok(())
+}
+
 async fn begin(
     conn: &mut SqliteConnection,
     operation: &NewOperation,
     audit: &AuditOp,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let made = sqlx::query(BEGIN)
         .bind(operation.id)
         .bind(operation.action)
         .bind(operation.request.as_str())
         .bind(operation.actor.as_str())
         .bind(now.0)
+        .bind(OPERATIONS_WAITING_MAX)
         .execute(&mut *conn)
         .await
         .map_err(store_error)?;
-    let mut batch = Batch::new(conn, now);
-    if made.rows_affected() > 0 {
-        batch.audit(audit);
+    if made.rows_affected() == 0 {
+        return sqlx::query_scalar(KNOWN).bind(operation.id).fetch_one(conn).await.map_err(store_error);
     }
-    batch.finish().await
+    let mut batch = Batch::new(conn, now);
+    batch.audit(audit);
+    batch.finish().await?;
+    Ok(true)
 }
 
 async fn save(

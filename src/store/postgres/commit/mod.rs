@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! begin → shard check (share lock, batch mark) → locks in id order → submits → grants → ends
-//!       → cancels and retries → inbox → dependents → events, attempts, inbox rows, counters → commit
+//!       → cancels and retries → inbox → gates → changes, replays, removals → dependents
+//!       → events, attempts, inbox rows, audit rows, counters → commit
 //! ```
 //! A batch that deadlocks is repeated; one that holds a statement the server refuses is tried in halves
 //! (and undone) until the operations at fault are known, then committed without them, in one
