@@ -114,7 +114,8 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
 #[tokio::test]
 async fn a_drain_refuses_new_jobs_finishes_what_waits_and_stays_paused() {
     let (_node, api) = node(1).await;
-    let keyed = json!({"type": "noop", "queue": "mail", "idempotencyKey": "k", "payload": {"durationMs": 300}});
+    let keyed =
+        json!({"type": "noop", "queue": "mail", "idempotencyKey": "k", "payload": {"durationMs": 300}});
     let first = submit(&api, &keyed).await;
     let second = submit(&api, &noop("mail", 300)).await;
     let later = submit(&api, &json!({"type": "noop", "queue": "mail", "delaySeconds": 3_600})).await;

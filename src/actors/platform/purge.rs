@@ -18,12 +18,13 @@ use super::{AskError, Platform};
 use crate::{
     actors::{
         journal::ask_error,
-        queue::{core::Interference, handle::QueueHandle, messages::QueueRequest},
+        queue::{handle::QueueHandle, messages::QueueRequest},
     },
     domain::{JobId, RawJson, Timestamp},
     store::{
         Op, OpResult,
         ops::{AuditOp, Canceled, Requester},
+        read::ReadyKey,
     },
 };
 
@@ -148,6 +149,9 @@ async fn hold(queue: &QueueHandle, life: &Arc<()>) -> Result<(), AskError> {
     })
 }
 
+/// A job, with its priority and place if it has one.
+type Found = (JobId, Option<(i16, ReadyKey)>);
+
 struct Purge<'a> {
     platform: &'a Platform,
     queue: &'a QueueHandle,
@@ -165,7 +169,7 @@ impl Purge<'_> {
             let read = store.set_aside(shard, self.queue.name(), after, PAGE).await;
             let jobs = read.map_err(|error| ask_error(&error))?;
             let Some(last) = jobs.last().copied() else { return Ok(()) };
-            self.cancel(jobs).await?;
+            self.cancel(jobs.into_iter().map(|job| (job, None)).collect()).await?;
             after = Some(last);
         }
         Err(stopping())
@@ -183,15 +187,16 @@ impl Purge<'_> {
                 let read = store.ready(shard, self.queue.name(), priority, after, ALWAYS, PAGE).await;
                 let rows = read.map_err(|error| ask_error(&error))?;
                 let Some(last) = rows.last().map(|row| row.key) else { break };
-                self.cancel(rows.into_iter().map(|row| row.key.job).collect()).await?;
+                let found = rows.into_iter().map(|row| (row.key.job, Some((priority, row.key))));
+                self.cancel(found.collect()).await?;
                 after = Some(last);
             }
         }
         Ok(())
     }
 
-    async fn cancel(&self, jobs: Vec<JobId>) -> Result<(), AskError> {
-        let jobs: Vec<JobId> = jobs.into_iter().filter(|job| *job <= self.newest).collect();
+    async fn cancel(&self, jobs: Vec<Found>) -> Result<(), AskError> {
+        let jobs: Vec<Found> = jobs.into_iter().filter(|(job, _)| *job <= self.newest).collect();
         let count = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
         self.progress.matched.fetch_add(count, Ordering::Relaxed);
         if self.dry_run {
@@ -205,9 +210,9 @@ impl Purge<'_> {
         Ok(())
     }
 
-    async fn cancel_one(&self, job: JobId) -> Result<bool, AskError> {
-        let what = Interference::Cancel { reason: "its queue was purged".into(), unstarted_only: false };
-        let done = self.queue.ask(|reply| QueueRequest::Interfere { job, what, reply }).await?;
+    async fn cancel_one(&self, (job, place): Found) -> Result<bool, AskError> {
+        let reason = "its queue was purged".to_owned();
+        let done = self.queue.ask(|reply| QueueRequest::Purge { job, place, reason, reply }).await?;
         Ok(matches!(done, OpResult::Canceled(Canceled::Done { .. } | Canceled::Requested)))
     }
 }

@@ -20,8 +20,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueuePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let params =
-            RawPathParams::from_request_parts(parts, state).await.map_err(|_| no_such_queue())?;
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| no_such_queue())?;
         let name = params.iter().find(|(name, _)| *name == "queue").map(|(_, value)| value.to_owned());
         name.map(Self).ok_or_else(no_such_queue)
     }
