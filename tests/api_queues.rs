@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Api, NodeProcess, wait_for};
+use support::{Api, NodeBuilder, NodeProcess, PgServer, wait_for};
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -17,7 +17,16 @@ const SOON: Duration = Duration::from_secs(20);
 const IN_FORCE: Duration = Duration::from_secs(1);
 
 async fn node(workers: u32) -> (NodeProcess, Api) {
-    let node = NodeProcess::builder().env("WORKER_CONCURRENCY", workers).start().await;
+    start(NodeProcess::builder(), workers).await
+}
+
+async fn on_postgres(workers: u32) -> (NodeProcess, Api) {
+    let database = PgServer::shared().create_database().await;
+    start(NodeProcess::builder().postgres(&database), workers).await
+}
+
+async fn start(builder: NodeBuilder, workers: u32) -> (NodeProcess, Api) {
+    let node = builder.env("WORKER_CONCURRENCY", workers).start().await;
     node.wait_ready(SOON).await;
     let api = node.api();
     (node, api)
@@ -113,7 +122,15 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
 
 #[tokio::test]
 async fn a_drain_refuses_new_jobs_finishes_what_waits_and_stays_paused() {
-    let (_node, api) = node(1).await;
+    drain(node(1).await).await;
+}
+
+#[tokio::test]
+async fn a_drain_refuses_new_jobs_finishes_what_waits_and_stays_paused_on_postgres() {
+    drain(on_postgres(1).await).await;
+}
+
+async fn drain((_node, api): (NodeProcess, Api)) {
     let keyed =
         json!({"type": "noop", "queue": "mail", "idempotencyKey": "k", "payload": {"durationMs": 300}});
     let first = submit(&api, &keyed).await;
@@ -184,7 +201,15 @@ async fn no_more_jobs_run_at_once_than_the_queue_may() {
 
 #[tokio::test]
 async fn a_flood_of_submissions_fills_a_queue_exactly() {
-    let (_node, api) = node(0).await;
+    flood(node(0).await).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_submissions_fills_a_queue_exactly_on_postgres() {
+    flood(on_postgres(0).await).await;
+}
+
+async fn flood((_node, api): (NodeProcess, Api)) {
     api.put("/api/v1/queues/small", &json!({"maxDepth": 50})).await.expect(200);
     let body = noop("small", 0);
     let answers = join_all((0..200).map(|_| api.post("/api/v1/jobs", &body))).await;
@@ -208,7 +233,15 @@ async fn a_flood_of_submissions_fills_a_queue_exactly() {
 
 #[tokio::test]
 async fn a_purge_cancels_all_that_waits_and_nothing_that_runs() {
-    let (_node, api) = node(1).await;
+    purge(node(1).await).await;
+}
+
+#[tokio::test]
+async fn a_purge_cancels_all_that_waits_and_nothing_that_runs_on_postgres() {
+    purge(on_postgres(1).await).await;
+}
+
+async fn purge((_node, api): (NodeProcess, Api)) {
     let running = submit(&api, &noop("mail", 4_000)).await;
     wait_state(&api, &running, "active").await;
     let count = 1_500;
