@@ -7,9 +7,10 @@ mod support;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 use support::{Api, NodeBuilder, NodeProcess, PgServer, wait_for};
+use tokio_tungstenite::connect_async;
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -361,6 +362,42 @@ async fn a_job_says_why_it_does_not_run() {
     assert_eq!(codes(&api, &behind).await, ["finished"]);
     let gone = "/api/v1/jobs/01890000-0000-7000-8000-000000000000/explain";
     assert_eq!(api.get(gone).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_done_to_a_queue_is_told_on_the_streams() {
+    let (_node, api) = node(1).await;
+    let ticket = api.post("/api/v1/tickets", &json!({})).await.expect(201);
+    let base = api.base().replace("http://", "ws://");
+    let ticket = ticket["ticket"].as_str().expect("a ticket");
+    let (mut socket, _) = connect_async(format!("{base}/ws/events?topics=kind:queue.*&ticket={ticket}"))
+        .await
+        .expect("connects");
+    order(&api, "mail", "pause").await;
+    order(&api, "mail", "resume").await;
+    api.put("/api/v1/queues/mail", &json!({"concurrency": 1})).await.expect(200);
+    api.post("/api/v1/queues/mail/purge", &json!({})).await.expect(200);
+    order(&api, "mail", "drain").await;
+    let mut kinds = Vec::new();
+    while kinds.last().map(String::as_str) != Some("queue.drained") {
+        let message = tokio::time::timeout(SOON, socket.next()).await.expect("in time");
+        let text = message.expect("goes on").expect("a message").into_text().expect("text");
+        let event: Value = serde_json::from_str(&text).unwrap_or_default();
+        let kind = event["kind"].as_str().unwrap_or_default();
+        if kind.starts_with("queue.") {
+            assert_eq!(event["queue"], "mail");
+            kinds.push(kind.to_owned());
+        }
+    }
+    let told = [
+        "queue.paused",
+        "queue.resumed",
+        "queue.configured",
+        "queue.purged",
+        "queue.draining",
+        "queue.drained",
+    ];
+    assert_eq!(kinds, told);
 }
 
 #[tokio::test]

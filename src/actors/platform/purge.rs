@@ -36,6 +36,10 @@ const AT_ONCE: usize = 256;
 const QUIET_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks whether they are.
 const QUIET_PAUSE: Duration = Duration::from_millis(10);
+/// How often a cancel is tried that finds no room, or no store: some seconds.
+const TRIES_MAX: u32 = 20;
+/// Between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a queue may take to say so.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// Behind every time that a job can wait for: the year 9999.
@@ -96,16 +100,13 @@ impl Platform {
             hold(&queue, &life).await?;
         }
         let purge = Purge { platform: self, queue: &queue, newest, dry_run, progress };
-        purge.set_aside(&goes_on).await?;
-        purge.in_order(&goes_on).await?;
-        if dry_run {
-            return Ok(());
-        }
-        // What was put behind a gate when the purge began.
-        purge.set_aside(&goes_on).await?;
+        let done = purge.all(&goes_on).await;
         drop(life);
-        self.note(name, by, progress).await;
-        Ok(())
+        if !dry_run {
+            // Also of one that was cut short: its part is done.
+            self.note(name, by, progress).await;
+        }
+        done
     }
 
     async fn note(&self, name: &str, by: Requester, progress: &PurgeProgress) {
@@ -161,6 +162,16 @@ struct Purge<'a> {
 }
 
 impl Purge<'_> {
+    async fn all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<(), AskError> {
+        self.set_aside(goes_on).await?;
+        self.in_order(goes_on).await?;
+        if !self.dry_run {
+            // What was on its way behind a gate when the purge began.
+            self.set_aside(goes_on).await?;
+        }
+        Ok(())
+    }
+
     /// Blocked jobs and those behind gates.
     async fn set_aside(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<(), AskError> {
         let (store, shard) = (self.platform.store(), self.queue.shard());
@@ -211,9 +222,23 @@ impl Purge<'_> {
     }
 
     async fn cancel_one(&self, (job, place): Found) -> Result<bool, AskError> {
-        let reason = "its queue was purged".to_owned();
-        let done = self.queue.ask(|reply| QueueRequest::Purge { job, place, reason, reply }).await?;
-        Ok(matches!(done, OpResult::Canceled(Canceled::Done { .. } | Canceled::Requested)))
+        let mut tries = 0;
+        loop {
+            let reason = "its queue was purged".to_owned();
+            match self.queue.ask(|reply| QueueRequest::Purge { job, place, reason, reply }).await {
+                Ok(done) => {
+                    return Ok(matches!(
+                        done,
+                        OpResult::Canceled(Canceled::Done { .. } | Canceled::Requested)
+                    ));
+                }
+                Err(AskError::Overloaded { .. } | AskError::Unavailable { .. }) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
