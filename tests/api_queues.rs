@@ -7,9 +7,10 @@ mod support;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use serde_json::{Value, json};
-use support::{Api, NodeProcess, wait_for};
+use support::{Api, NodeBuilder, NodeProcess, PgServer, wait_for};
+use tokio_tungstenite::connect_async;
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -17,7 +18,16 @@ const SOON: Duration = Duration::from_secs(20);
 const IN_FORCE: Duration = Duration::from_secs(1);
 
 async fn node(workers: u32) -> (NodeProcess, Api) {
-    let node = NodeProcess::builder().env("WORKER_CONCURRENCY", workers).start().await;
+    start(NodeProcess::builder(), workers).await
+}
+
+async fn on_postgres(workers: u32) -> (NodeProcess, Api) {
+    let database = PgServer::shared().create_database().await;
+    start(NodeProcess::builder().postgres(&database), workers).await
+}
+
+async fn start(builder: NodeBuilder, workers: u32) -> (NodeProcess, Api) {
+    let node = builder.env("WORKER_CONCURRENCY", workers).start().await;
     node.wait_ready(SOON).await;
     let api = node.api();
     (node, api)
@@ -113,7 +123,15 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
 
 #[tokio::test]
 async fn a_drain_refuses_new_jobs_finishes_what_waits_and_stays_paused() {
-    let (_node, api) = node(1).await;
+    drain(node(1).await).await;
+}
+
+#[tokio::test]
+async fn a_drain_refuses_new_jobs_finishes_what_waits_and_stays_paused_on_postgres() {
+    drain(on_postgres(1).await).await;
+}
+
+async fn drain((_node, api): (NodeProcess, Api)) {
     let keyed =
         json!({"type": "noop", "queue": "mail", "idempotencyKey": "k", "payload": {"durationMs": 300}});
     let first = submit(&api, &keyed).await;
@@ -184,7 +202,15 @@ async fn no_more_jobs_run_at_once_than_the_queue_may() {
 
 #[tokio::test]
 async fn a_flood_of_submissions_fills_a_queue_exactly() {
-    let (_node, api) = node(0).await;
+    flood(node(0).await).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_submissions_fills_a_queue_exactly_on_postgres() {
+    flood(on_postgres(0).await).await;
+}
+
+async fn flood((_node, api): (NodeProcess, Api)) {
     api.put("/api/v1/queues/small", &json!({"maxDepth": 50})).await.expect(200);
     let body = noop("small", 0);
     let answers = join_all((0..200).map(|_| api.post("/api/v1/jobs", &body))).await;
@@ -208,7 +234,15 @@ async fn a_flood_of_submissions_fills_a_queue_exactly() {
 
 #[tokio::test]
 async fn a_purge_cancels_all_that_waits_and_nothing_that_runs() {
-    let (_node, api) = node(1).await;
+    purge(node(1).await).await;
+}
+
+#[tokio::test]
+async fn a_purge_cancels_all_that_waits_and_nothing_that_runs_on_postgres() {
+    purge(on_postgres(1).await).await;
+}
+
+async fn purge((_node, api): (NodeProcess, Api)) {
     let running = submit(&api, &noop("mail", 4_000)).await;
     wait_state(&api, &running, "active").await;
     let count = 1_500;
@@ -328,6 +362,42 @@ async fn a_job_says_why_it_does_not_run() {
     assert_eq!(codes(&api, &behind).await, ["finished"]);
     let gone = "/api/v1/jobs/01890000-0000-7000-8000-000000000000/explain";
     assert_eq!(api.get(gone).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_done_to_a_queue_is_told_on_the_streams() {
+    let (_node, api) = node(1).await;
+    let ticket = api.post("/api/v1/tickets", &json!({})).await.expect(201);
+    let base = api.base().replace("http://", "ws://");
+    let ticket = ticket["ticket"].as_str().expect("a ticket");
+    let (mut socket, _) = connect_async(format!("{base}/ws/events?topics=kind:queue.*&ticket={ticket}"))
+        .await
+        .expect("connects");
+    order(&api, "mail", "pause").await;
+    order(&api, "mail", "resume").await;
+    api.put("/api/v1/queues/mail", &json!({"concurrency": 1})).await.expect(200);
+    api.post("/api/v1/queues/mail/purge", &json!({})).await.expect(200);
+    order(&api, "mail", "drain").await;
+    let mut kinds = Vec::new();
+    while kinds.last().map(String::as_str) != Some("queue.drained") {
+        let message = tokio::time::timeout(SOON, socket.next()).await.expect("in time");
+        let text = message.expect("goes on").expect("a message").into_text().expect("text");
+        let event: Value = serde_json::from_str(&text).unwrap_or_default();
+        let kind = event["kind"].as_str().unwrap_or_default();
+        if kind.starts_with("queue.") {
+            assert_eq!(event["queue"], "mail");
+            kinds.push(kind.to_owned());
+        }
+    }
+    let told = [
+        "queue.paused",
+        "queue.resumed",
+        "queue.configured",
+        "queue.purged",
+        "queue.draining",
+        "queue.drained",
+    ];
+    assert_eq!(kinds, told);
 }
 
 #[tokio::test]

@@ -18,12 +18,13 @@ use super::{AskError, Platform};
 use crate::{
     actors::{
         journal::ask_error,
-        queue::{core::Interference, handle::QueueHandle, messages::QueueRequest},
+        queue::{handle::QueueHandle, messages::QueueRequest},
     },
     domain::{JobId, RawJson, Timestamp},
     store::{
         Op, OpResult,
         ops::{AuditOp, Canceled, Requester},
+        read::ReadyKey,
     },
 };
 
@@ -35,6 +36,10 @@ const AT_ONCE: usize = 256;
 const QUIET_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks whether they are.
 const QUIET_PAUSE: Duration = Duration::from_millis(10);
+/// How often a cancel is tried that finds no room, or no store: some seconds.
+const TRIES_MAX: u32 = 20;
+/// Between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a queue may take to say so.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// Behind every time that a job can wait for: the year 9999.
@@ -95,16 +100,13 @@ impl Platform {
             hold(&queue, &life).await?;
         }
         let purge = Purge { platform: self, queue: &queue, newest, dry_run, progress };
-        purge.set_aside(&goes_on).await?;
-        purge.in_order(&goes_on).await?;
-        if dry_run {
-            return Ok(());
-        }
-        // What was put behind a gate when the purge began.
-        purge.set_aside(&goes_on).await?;
+        let done = purge.all(&goes_on).await;
         drop(life);
-        self.note(name, by, progress).await;
-        Ok(())
+        if !dry_run {
+            // Also of one that was cut short: its part is done.
+            self.note(name, by, progress).await;
+        }
+        done
     }
 
     async fn note(&self, name: &str, by: Requester, progress: &PurgeProgress) {
@@ -148,6 +150,9 @@ async fn hold(queue: &QueueHandle, life: &Arc<()>) -> Result<(), AskError> {
     })
 }
 
+/// A job, with its priority and place if it has one.
+type Found = (JobId, Option<(i16, ReadyKey)>);
+
 struct Purge<'a> {
     platform: &'a Platform,
     queue: &'a QueueHandle,
@@ -157,6 +162,16 @@ struct Purge<'a> {
 }
 
 impl Purge<'_> {
+    async fn all(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<(), AskError> {
+        self.set_aside(goes_on).await?;
+        self.in_order(goes_on).await?;
+        if !self.dry_run {
+            // What was on its way behind a gate when the purge began.
+            self.set_aside(goes_on).await?;
+        }
+        Ok(())
+    }
+
     /// Blocked jobs and those behind gates.
     async fn set_aside(&self, goes_on: &(impl Fn() -> bool + Sync)) -> Result<(), AskError> {
         let (store, shard) = (self.platform.store(), self.queue.shard());
@@ -165,7 +180,7 @@ impl Purge<'_> {
             let read = store.set_aside(shard, self.queue.name(), after, PAGE).await;
             let jobs = read.map_err(|error| ask_error(&error))?;
             let Some(last) = jobs.last().copied() else { return Ok(()) };
-            self.cancel(jobs).await?;
+            self.cancel(jobs.into_iter().map(|job| (job, None)).collect()).await?;
             after = Some(last);
         }
         Err(stopping())
@@ -183,15 +198,16 @@ impl Purge<'_> {
                 let read = store.ready(shard, self.queue.name(), priority, after, ALWAYS, PAGE).await;
                 let rows = read.map_err(|error| ask_error(&error))?;
                 let Some(last) = rows.last().map(|row| row.key) else { break };
-                self.cancel(rows.into_iter().map(|row| row.key.job).collect()).await?;
+                let found = rows.into_iter().map(|row| (row.key.job, Some((priority, row.key))));
+                self.cancel(found.collect()).await?;
                 after = Some(last);
             }
         }
         Ok(())
     }
 
-    async fn cancel(&self, jobs: Vec<JobId>) -> Result<(), AskError> {
-        let jobs: Vec<JobId> = jobs.into_iter().filter(|job| *job <= self.newest).collect();
+    async fn cancel(&self, jobs: Vec<Found>) -> Result<(), AskError> {
+        let jobs: Vec<Found> = jobs.into_iter().filter(|(job, _)| *job <= self.newest).collect();
         let count = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
         self.progress.matched.fetch_add(count, Ordering::Relaxed);
         if self.dry_run {
@@ -205,10 +221,24 @@ impl Purge<'_> {
         Ok(())
     }
 
-    async fn cancel_one(&self, job: JobId) -> Result<bool, AskError> {
-        let what = Interference::Cancel { reason: "its queue was purged".into(), unstarted_only: false };
-        let done = self.queue.ask(|reply| QueueRequest::Interfere { job, what, reply }).await?;
-        Ok(matches!(done, OpResult::Canceled(Canceled::Done { .. } | Canceled::Requested)))
+    async fn cancel_one(&self, (job, place): Found) -> Result<bool, AskError> {
+        let mut tries = 0;
+        loop {
+            let reason = "its queue was purged".to_owned();
+            match self.queue.ask(|reply| QueueRequest::Purge { job, place, reason, reply }).await {
+                Ok(done) => {
+                    return Ok(matches!(
+                        done,
+                        OpResult::Canceled(Canceled::Done { .. } | Canceled::Requested)
+                    ));
+                }
+                Err(AskError::Overloaded { .. } | AskError::Unavailable { .. }) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -188,6 +188,10 @@ impl QueueState {
                 let tag = Some(self.tag(Reply::Caller(reply)));
                 self.step(|core, _now, out| core.order(order, by, tag, out));
             }
+            QueueRequest::Purge { job, place, reason, reply } => {
+                let tag = Some(self.tag(Reply::Caller(reply)));
+                self.step(|core, _now, out| core.purge(job, place, reason, tag, out));
+            }
             QueueRequest::Hold { purge, reply } => {
                 let mut is_quiet = false;
                 self.step(|core, _now, out| is_quiet = core.hold(purge, out));

@@ -44,6 +44,17 @@ pub enum QueueRequest {
         /// Who waits: answered when the queue has heard that it is written.
         reply: oneshot::Sender<Outcome>,
     },
+    /// Cancel a job that a purge has found waiting.
+    Purge {
+        /// The job.
+        job: JobId,
+        /// Its priority and place, if it has one.
+        place: Option<(i16, ReadyKey)>,
+        /// Why.
+        reason: String,
+        /// Who waits.
+        reply: oneshot::Sender<Outcome>,
+    },
     /// Grant nothing as long as a purge lives.
     Hold {
         /// Its life.

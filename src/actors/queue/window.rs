@@ -116,6 +116,12 @@ impl Window {
         self.entries.get(&key)
     }
 
+    /// Whether a job with this key would be in memory.
+    #[must_use]
+    pub fn covers(&self, key: ReadyKey) -> bool {
+        self.complete || self.high.is_some_and(|high| key <= high)
+    }
+
     /// Whether all there is is in memory.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -13,6 +13,21 @@ impl QueueCore {
         out.push(Effect::Write(Write::Interfere { job, what }, tag));
     }
 
+    /// Cancels a job that was found waiting at `place`: it is not looked for all over memory, a hundred thousand times.
+    pub fn purge(
+        &mut self,
+        job: JobId,
+        place: Option<(i16, ReadyKey)>,
+        reason: String,
+        tag: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(place) = place {
+            self.purging.insert(job, place);
+        }
+        self.interfere(job, Interference::Cancel { reason, unstarted_only: false }, tag, out);
+    }
+
     /// A cancel was written, or found nothing to do.
     pub fn canceled(&mut self, job: JobId, done: &Canceled, now: Now, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
@@ -39,6 +54,7 @@ impl QueueCore {
             }
             Canceled::Conflict(_) | Canceled::NotFound => {}
         }
+        self.purging.remove(&job);
         self.next_waiting(job, out);
     }
 
@@ -108,12 +124,31 @@ impl QueueCore {
     /// It could not be written; its caller has been told.
     pub fn interference_failed(&mut self, job: JobId, out: &mut Vec<Effect>) {
         self.in_journal.remove(&job);
+        self.purging.remove(&job);
         self.next_waiting(job, out);
     }
 
     /// Takes a waiting job out of memory; the state it was counted under.
     fn forget_place(&mut self, job: JobId) -> Option<JobState> {
         self.note_left(job);
+        if let Some((priority, key)) = self.purging.remove(&job) {
+            if self.window(priority).remove(key) {
+                return Some(JobState::Queued);
+            }
+            if let Some((_, _, state)) = self.deferred.remove(&key) {
+                return Some(state);
+            }
+            let is_known = if key.run_at > self.now {
+                Some(key.run_at) <= self.horizon
+            } else {
+                self.window(priority).covers(key)
+            };
+            if !is_known {
+                // Only in the store, where its counter has been changed already.
+                self.is_count_doubtful = true;
+                return None;
+            }
+        }
         if self.windows.iter_mut().any(|window| window.remove_job(job)) {
             return Some(JobState::Queued);
         }

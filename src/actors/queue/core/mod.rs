@@ -163,6 +163,8 @@ pub struct QueueCore {
     sessions: HashMap<SessionId, Session>,
     in_journal: HashMap<JobId, InJournal>,
     bulk_in_journal: usize,
+    /// Where the jobs that a purge is canceling were found.
+    purging: HashMap<JobId, (i16, ReadyKey)>,
     waiting: HashMap<JobId, VecDeque<Waiting>>,
     /// Ends whose commit failed for a passing reason: tried again at the next tick.
     unended: Vec<JobId>,
@@ -216,6 +218,7 @@ impl QueueCore {
             sessions: HashMap::new(),
             in_journal: HashMap::new(),
             bulk_in_journal: 0,
+            purging: HashMap::new(),
             waiting: HashMap::new(),
             unended: Vec::new(),
             unended_ops: HashMap::new(),

@@ -50,6 +50,22 @@ impl Rig {
         self.writes.iter().filter(|write| matches!(write, Write::Grant { .. })).count()
     }
 
+    /// What is granted is the first among those that its worker's type allows: by priority, as far as waiting
+    /// has not lifted it, and then by time.
+    pub(super) fn check_order(&self, granted: JobId) {
+        let live = &self.live[&granted];
+        let key = ReadyKey { run_at: live.run_at, job: granted };
+        let rank = self.core.rank(live.priority, key);
+        let before = (0..10_i16).zip(&self.core.windows).any(|(priority, window)| {
+            window.iter().any(|(other, kind)| {
+                self.core.rank(priority, other) < rank
+                    && **kind == *live.kind
+                    && !self.core.in_journal.contains_key(&other.job)
+            })
+        });
+        assert!(!before, "{granted} was granted before another of its type that is ahead");
+    }
+
     /// A grant that was just written: the queue is not paused, nor about to be, and has room.
     pub(super) fn check_control(&self) {
         assert!(!self.row.paused, "nothing is granted while the queue is paused");

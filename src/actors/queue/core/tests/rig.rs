@@ -217,22 +217,6 @@ impl Rig {
         }
     }
 
-    /// What is granted is the first among those that its worker's type allows: by priority, as far as waiting
-    /// has not lifted it, and then by time.
-    pub(super) fn check_order(&self, granted: JobId) {
-        let live = &self.live[&granted];
-        let key = ReadyKey { run_at: live.run_at, job: granted };
-        let rank = self.core.rank(live.priority, key);
-        let before = (0..10_i16).zip(&self.core.windows).any(|(priority, window)| {
-            window.iter().any(|(other, kind)| {
-                self.core.rank(priority, other) < rank
-                    && **kind == *live.kind
-                    && !self.core.in_journal.contains_key(&other.job)
-            })
-        });
-        assert!(!before, "{granted} was granted before another of its type that is ahead");
-    }
-
     pub(super) fn commit(&mut self, nth: usize, fails: bool) {
         if self.writes.is_empty() {
             return;
