@@ -4,7 +4,7 @@ use ganger::{
     domain::{EventKind, JobId, JobState, NewJob, RawJson, ShardId, Timestamp, fingerprint},
     store::{
         Op, OpResult,
-        dead_letters::{GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterRow},
+        dead_letters::{GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterKey, LetterRow},
         ops::{
             AttemptError, Changed, ChangedJob, EndKind, ReplayOp, ReplayPatch, Requester, Retried, SubmitOp,
         },
@@ -497,4 +497,12 @@ pub(crate) async fn a_hundred_thousand_letters_are_grouped_in_time(kit: Kit) {
     assert_eq!(timed("list", LetterFilter { error_type: Some("none".into()), ..any() }).await, 0);
     let print = fingerprint("io", &format!("{} after 1 of 2", word(3)));
     assert!(timed("list", LetterFilter { fingerprint: Some(print), ..any() }).await >= 10);
+    let keys = kit.store.dead_letter_keys(&any(), LetterCursor::newest(), 1_024).await.expect("reads");
+    for chunk in keys.chunks(256) {
+        let replay = |key: &LetterKey| replay_op(&kit, &key.queue, key.place.job, ReplayPatch::default());
+        let ops: Vec<Op> = chunk.iter().map(replay).collect();
+        let at = std::time::Instant::now();
+        kit.commit(&ops).await;
+        println!("{} {} replays in one batch: {:?}", kit.store.engine(), ops.len(), at.elapsed());
+    }
 }
