@@ -45,8 +45,6 @@ mod postgres {
         (kitchen::open(&url).await, url)
     }
 
-    conformance!(fresh);
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn missing_fingerprints_are_made_by_upkeep() {
         let (kit, url) = kitchen::fresh().await;
@@ -57,4 +55,6 @@ mod postgres {
         };
         conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
     }
+
+    conformance!(fresh);
 }

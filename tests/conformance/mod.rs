@@ -11,6 +11,7 @@
 //! conformance!(fresh);
 //! ```
 
+pub(crate) mod dead_letter_scale;
 pub(crate) mod dead_letters;
 pub(crate) mod dependencies;
 pub(crate) mod fencing;
@@ -104,7 +105,7 @@ macro_rules! conformance {
             dead_letters::lineage_lasts_over_failures_retries_and_completion,
             dead_letters::dependents_of_a_replayed_job_wait_for_it_again,
             dead_letters::many_replays_go_in_one_batch,
-            dead_letters::a_hundred_thousand_letters_are_grouped_in_time,
+            dead_letter_scale::a_hundred_thousand_letters_are_grouped_in_time,
             gates::parked_jobs_are_shown_as_before_but_are_not_ready,
             gates::a_gate_lets_jobs_through_in_ready_order_and_in_steps,
             gates::only_what_waits_in_the_shard_is_parked,
