@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use ganger::domain::fingerprint;
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use support::{Answer, Api, NodeProcess, wait_for};
+use support::{Answer, Api, NodeProcess, PgServer, wait_for};
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -288,6 +288,19 @@ async fn until_count(api: &Api, wanted: i64) {
 #[tokio::test]
 async fn more_than_an_answer_names_run_again_whether_or_not_the_caller_waits() {
     let (node, api) = node().await;
+    run_many(node, api).await;
+}
+
+#[tokio::test]
+async fn more_than_an_answer_names_run_again_on_postgresql() {
+    let url = PgServer::shared().create_database().await;
+    let node = NodeProcess::builder().postgres(&url).env("WORKER_CONCURRENCY", 4).start().await;
+    node.wait_ready(SOON).await;
+    let api = node.api();
+    run_many(node, api).await;
+}
+
+async fn run_many(node: NodeProcess, api: Api) {
     let many: usize =
         std::env::var("GANGER_BENCH_LETTERS").ok().and_then(|text| text.parse().ok()).unwrap_or(MANY);
     let total = i64::try_from(many).expect("fits");

@@ -45,8 +45,6 @@ mod postgres {
         (kitchen::open(&url).await, url)
     }
 
-    conformance!(fresh);
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn broken_counters_are_healed() {
         let (kit, url) = kitchen::fresh().await;
@@ -74,4 +72,6 @@ mod postgres {
         };
         conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
     }
+
+    conformance!(fresh);
 }

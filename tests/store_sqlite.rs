@@ -30,6 +30,21 @@ mod sqlite {
         (Arc::new(store), dir)
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn missing_fingerprints_are_made_by_upkeep() {
+        use sqlx::Connection;
+        let dir = tempfile::tempdir().expect("a directory");
+        let kit = open(dir.path()).await.expect("opens");
+        let file = format!("sqlite://{}", dir.path().join("ganger.db").display());
+        let forget = async || {
+            let mut plain = sqlx::SqliteConnection::connect(&file).await.expect("connects");
+            let done = sqlx::query("update dead_letter set fingerprint = ''").execute(&mut plain).await;
+            assert_eq!(done.expect("forgets").rows_affected(), 4);
+            plain.close().await.expect("closes");
+        };
+        conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
+    }
+
     conformance!(fresh);
 
     async fn open(dir: &Path) -> Result<Kit, StoreError> {
@@ -116,21 +131,6 @@ mod sqlite {
             }
         };
         conformance::reconcile::broken_counters_are_healed_under_load(kit, spoil).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn missing_fingerprints_are_made_by_upkeep() {
-        use sqlx::Connection;
-        let dir = tempfile::tempdir().expect("a directory");
-        let kit = open(dir.path()).await.expect("opens");
-        let file = format!("sqlite://{}", dir.path().join("ganger.db").display());
-        let forget = async || {
-            let mut plain = sqlx::SqliteConnection::connect(&file).await.expect("connects");
-            let done = sqlx::query("update dead_letter set fingerprint = ''").execute(&mut plain).await;
-            assert_eq!(done.expect("forgets").rows_affected(), 4);
-            plain.close().await.expect("closes");
-        };
-        conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
     }
 
     const CHILD_DIR: &str = "GANGER_TEST_CHILD_DIR";

@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod changes;
+pub(crate) mod dead_letter_scale;
 pub(crate) mod dead_letters;
 pub(crate) mod dependencies;
 pub(crate) mod expiry;
@@ -118,7 +119,7 @@ macro_rules! conformance {
             dead_letters::lineage_lasts_over_failures_retries_and_completion,
             dead_letters::dependents_of_a_replayed_job_wait_for_it_again,
             dead_letters::many_replays_go_in_one_batch,
-            dead_letters::a_hundred_thousand_letters_are_grouped_in_time,
+            dead_letter_scale::a_hundred_thousand_letters_are_grouped_in_time,
             expiry::only_what_was_never_leased_expires,
             expiry::jobs_past_their_time_are_found_and_not_granted,
             gates::parked_jobs_are_shown_as_before_but_are_not_ready,
