@@ -220,7 +220,7 @@ mod tests {
         let id = stored.id;
         node.store.put(stored);
         let params = Params::parse(&format!("topics=queue:q,job:{id}")).expect("valid");
-        let mut follow = Follow::open(&node.state, &hub, &params).ok().expect("opens");
+        let mut follow = Follow::open(&node.state, &hub, &params).expect("opens");
         assert!(follow.is_joining());
         // Kept and told between the subscription and the reading.
         (1..=3).for_each(|seq| node.store.say(line(id, seq)));
@@ -252,13 +252,13 @@ mod tests {
         (1..=1_500).for_each(|seq| node.store.say(line(id, seq)));
         for (query, first) in [("", 501), ("&logsAfter=0", 1), ("&logsAfter=1498", 1_499)] {
             let params = Params::parse(&format!("topics=job:{id}{query}")).expect("valid");
-            let mut follow = Follow::open(&node.state, &hub, &params).ok().expect("opens");
+            let mut follow = Follow::open(&node.state, &hub, &params).expect("opens");
             let count = usize::try_from(1_501 - first).expect("small");
             assert_eq!(lines(&mut follow, count).await, (first..=1_500).collect::<Vec<i64>>());
             assert!(!follow.is_joining() || follow.pending.is_empty());
         }
         let unknown = Params::parse(&format!("topics=job:{}", JobId::new())).expect("valid");
-        let mut follow = Follow::open(&node.state, &hub, &unknown).ok().expect("opens");
+        let mut follow = Follow::open(&node.state, &hub, &unknown).expect("opens");
         let heard = tokio::time::timeout(Duration::from_millis(20), follow.next()).await;
         assert!(heard.is_err() && !follow.is_joining());
         for bad in ["logsAfter=-1", "logsAfter=x"] {
