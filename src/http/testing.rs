@@ -32,11 +32,12 @@ use crate::{
         ShardEpoch, ShardId, SubmitDefaults, TimelineRow, Timestamp,
     },
     store::{
-        Op, OpResult, Settled, Store, StoreError,
+        JobLogs, Op, OpResult, Settled, Store, StoreError,
         dead_letters::{
             DeadLetters, GroupCursor, LetterCursor, LetterFilter, LetterGroup, LetterKey, LetterRow,
         },
         error::{CommitError, UnknownCommit},
+        logs::{LogFilter, LogRow},
         queues::QueueReads,
         read::{
             FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
@@ -225,11 +226,16 @@ impl DemoWorkflow for NoDemo {
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     jobs: Mutex<Vec<JobView>>,
+    lines: Mutex<Vec<LogRow>>,
 }
 
 impl Shelf {
     pub(super) fn put(&self, job: JobView) {
         self.jobs.lock().expect("not poisoned").push(job);
+    }
+
+    pub(super) fn say(&self, line: LogRow) {
+        self.lines.lock().expect("not poisoned").push(line);
     }
 }
 
@@ -276,18 +282,16 @@ impl QueueReads for Shelf {
 }
 
 #[async_trait]
-impl crate::store::JobLogs for Shelf {
-    async fn logs(
-        &self,
-        id: JobId,
-        _: crate::store::logs::LogFilter,
-        _: i64,
-        _: i64,
-    ) -> Read<Option<Vec<crate::store::logs::LogRow>>> {
-        Ok(self.job(id).await?.map(|_| Vec::new()))
+impl JobLogs for Shelf {
+    async fn logs(&self, id: JobId, _: LogFilter, after: i64, limit: i64) -> Read<Option<Vec<LogRow>>> {
+        let lines = self.lines.lock().expect("not poisoned").clone();
+        let lines = lines.into_iter().filter(|line| line.job_id == id && line.seq > after);
+        let lines = lines.take(usize::try_from(limit).expect("positive")).collect();
+        Ok(self.job(id).await?.map(|_| lines))
     }
-    async fn newest_log(&self, _: JobId) -> Read<i64> {
-        Ok(0)
+    async fn newest_log(&self, id: JobId) -> Read<i64> {
+        let lines = self.lines.lock().expect("not poisoned");
+        Ok(lines.iter().filter(|line| line.job_id == id).map(|line| line.seq).max().unwrap_or(0))
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Reply {
         job: JobId,
         /// The fence of the attempt.
         fence: Fence,
+        /// The number of the last line.
+        through: i32,
     },
 }
 
@@ -56,9 +58,9 @@ impl Reply {
                     tracing::debug!(job.id = %job, "no room for an acknowledgement at a session's door");
                 }
             }
-            Self::Log { door, job, fence } => {
+            Self::Log { door, job, fence, through } => {
                 // Unheard, the session brings the lines again; they are kept once.
-                drop(door.try_send(SessionOp::Logged { job, fence, outcome }));
+                drop(door.try_send(SessionOp::Logged { job, fence, through, outcome }));
             }
         }
     }

@@ -246,7 +246,7 @@ impl WorkerState {
             SessionOp::Assign { session, granted } if session == self.session => self.assign(*granted),
             // Leased to an incarnation that is gone: its queue has been told, and gives the job back.
             SessionOp::Assign { .. } => {}
-            SessionOp::Logged { job, fence, outcome } => self.logged(job, fence, &outcome),
+            SessionOp::Logged { job, fence, through, outcome } => self.logged(job, fence, through, &outcome),
             SessionOp::Steered => self.steer(),
             SessionOp::Ended { job, fence, outcome } => self.ended(job, fence, &outcome),
             SessionOp::Cancel { job, fence } => {

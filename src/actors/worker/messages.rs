@@ -36,6 +36,8 @@ pub enum SessionOp {
         job: JobId,
         /// The attempt's fence.
         fence: Fence,
+        /// The number of the last of them within the attempt.
+        through: i32,
         /// How the write ended.
         outcome: Outcome,
     },

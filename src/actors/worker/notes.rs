@@ -72,10 +72,14 @@ impl AttemptNotes {
         Some((first, inner.pending.iter().cloned().collect()))
     }
 
-    /// The lines under way are kept, `newest` is the last one's `seq`; they are given back as they are kept.
-    pub(super) fn kept(&self, newest: i64) -> Vec<LogRow> {
+    /// The lines up to number `through` are kept, `newest` is the last one's `seq`; those that were not known to be
+    /// are given back as they are kept. Lines that were brought twice are answered twice.
+    pub(super) fn kept(&self, through: i32, newest: i64) -> Vec<LogRow> {
         let mut inner = self.inner();
-        let Some((count, _)) = inner.sent.take() else { return Vec::new() };
+        let through = usize::try_from(through).unwrap_or(0);
+        let count = through.saturating_sub(inner.kept).min(inner.pending.len());
+        inner.sent = inner.sent.filter(|(sent, _)| inner.kept + sent > through);
+        inner.sent = inner.sent.map(|(sent, at)| (sent - count, at));
         inner.kept += count;
         let first = newest + 1 - i64::try_from(count).unwrap_or(0);
         let facts = &self.facts;
@@ -221,13 +225,30 @@ mod tests {
         notes.unsent();
         assert_eq!(notes.take().map(|(first, lines)| (first, lines.len())), Some((1, 3)));
         // Two lines of an earlier attempt are before them.
-        let rows = notes.kept(5);
+        let rows = notes.kept(3, 5);
         assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4, 5]);
         assert!(notes.is_written());
         assert!(say(&notes, "d"));
         assert_eq!(notes.take().map(|(first, _)| first), Some(4));
         notes.unsent_after(Duration::ZERO);
         assert!(notes.take().is_some());
+    }
+
+    #[test]
+    fn a_late_answer_to_lines_that_were_brought_again_counts_each_line_once() {
+        let notes = notes();
+        assert!(say(&notes, "a") && say(&notes, "b"));
+        assert!(notes.take().is_some());
+        notes.unsent();
+        assert!(say(&notes, "c"));
+        assert_eq!(notes.take().map(|(first, lines)| (first, lines.len())), Some((1, 3)));
+        let seqs = |rows: Vec<LogRow>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+        assert_eq!(seqs(notes.kept(2, 2)), [1, 2], "the first answer");
+        assert!(notes.take().is_none(), "the second is still to come");
+        assert!(say(&notes, "d"));
+        assert_eq!(seqs(notes.kept(3, 3)), [3]);
+        assert_eq!(seqs(notes.kept(3, 3)), [0_i64; 0]);
+        assert_eq!(notes.take().map(|(first, lines)| (first, lines.len())), Some((4, 1)));
     }
 
     #[test]

@@ -55,8 +55,9 @@ impl WorkerState {
         let Some(running) = self.running.get(&job) else { return };
         if let Some((first, lines)) = running.notes.take() {
             let (door, fence) = (self.args.door.clone(), running.fence);
+            let through = first.saturating_add(i32::try_from(lines.len()).unwrap_or(i32::MAX)) - 1;
             let said = Box::new(Said { job, fence, first, lines });
-            let log = QueueOp::Log { said, reply: Reply::Log { door, job, fence } };
+            let log = QueueOp::Log { said, reply: Reply::Log { door, job, fence, through } };
             if running.queue.try_tell(log).is_err() {
                 running.notes.unsent();
             }
@@ -72,11 +73,11 @@ impl WorkerState {
     }
 
     /// Lines were written, or were not.
-    pub(super) fn logged(&mut self, job: JobId, fence: Fence, outcome: &Outcome) {
+    pub(super) fn logged(&mut self, job: JobId, fence: Fence, through: i32, outcome: &Outcome) {
         let Some(running) = self.running.get(&job).filter(|running| running.fence == fence) else { return };
         match outcome {
             Ok(OpResult::Logged(newest)) => {
-                let rows = running.notes.kept(*newest);
+                let rows = running.notes.kept(through, *newest);
                 self.args.hub.tell_details(job, || {
                     let told = rows.into_iter().map(|row| {
                         let mut event = DetailEvent::new("job.log", job, row.at);

@@ -178,3 +178,91 @@ impl Follow {
         self.pending.push_back(Arc::unwrap_or_clone(event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Fence, JobState, Timestamp},
+        http::testing::{Stage as Node, job},
+        store::{logs::LogRow, ops::LogLevel},
+    };
+
+    fn line(job: JobId, seq: i64) -> LogRow {
+        let (at, fence, message) = (Timestamp(seq), Fence(1), format!("line {seq}"));
+        LogRow { job_id: job, seq, at, attempt: 1, fence, level: LogLevel::Info, message, fields: None }
+    }
+
+    fn tell(hub: &HubHandle, job: JobId, seqs: std::ops::RangeInclusive<i64>) {
+        hub.tell_details(job, || {
+            let told = seqs.map(|seq| {
+                let mut event = DetailEvent::new("job.log", job, Timestamp(seq));
+                event.log = Some(Box::new(line(job, seq)));
+                event
+            });
+            told.collect()
+        });
+    }
+
+    /// The numbers of the next `count` lines.
+    async fn lines(follow: &mut Follow, count: usize) -> Vec<i64> {
+        let mut seqs = Vec::new();
+        while seqs.len() < count {
+            seqs.extend(follow.next().await.log.map(|line| line.seq));
+        }
+        seqs
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_read_and_told_is_sent_once_and_one_that_is_not_told_is_read() {
+        let node = Node::new();
+        let (stored, hub) = (job(JobState::Active, "null"), node.state.platform.hub().clone());
+        let id = stored.id;
+        node.store.put(stored);
+        let params = Params::parse(&format!("topics=queue:q,job:{id}")).expect("valid");
+        let mut follow = Follow::open(&node.state, &hub, &params).expect("opens");
+        assert!(follow.is_joining());
+        // Kept and told between the subscription and the reading.
+        (1..=3).for_each(|seq| node.store.say(line(id, seq)));
+        tell(&hub, id, 1..=3);
+        let snapshot = follow.next().await;
+        assert_eq!((snapshot.kind, snapshot.job.and_then(|job| job.lease_token)), ("job.snapshot", None));
+        assert_eq!(lines(&mut follow, 3).await, [1, 2, 3]);
+        // What was told of them is passed over; then a line comes whose telling was lost.
+        (4..=6).for_each(|seq| node.store.say(line(id, seq)));
+        tell(&hub, id, 4..=4);
+        tell(&hub, id, 6..=6);
+        assert_eq!(lines(&mut follow, 3).await, [4, 5, 6]);
+        // More than waits for a follower: it reads what it missed, after a new snapshot.
+        (7..=600).for_each(|seq| node.store.say(line(id, seq)));
+        tell(&hub, id, 7..=600);
+        assert_eq!(lines(&mut follow, 594).await, (7..=600).collect::<Vec<i64>>());
+        tell(&hub, id, 600..=600);
+        node.store.say(line(id, 601));
+        tell(&hub, id, 601..=601);
+        assert_eq!(lines(&mut follow, 1).await, [601]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_says_which_lines_it_has_and_an_unknown_job_says_nothing() {
+        let node = Node::new();
+        let (stored, hub) = (job(JobState::Completed, "null"), node.state.platform.hub().clone());
+        let id = stored.id;
+        node.store.put(stored);
+        (1..=1_500).for_each(|seq| node.store.say(line(id, seq)));
+        for (query, first) in [("", 501), ("&logsAfter=0", 1), ("&logsAfter=1498", 1_499)] {
+            let params = Params::parse(&format!("topics=job:{id}{query}")).expect("valid");
+            let mut follow = Follow::open(&node.state, &hub, &params).expect("opens");
+            let count = usize::try_from(1_501 - first).expect("small");
+            assert_eq!(lines(&mut follow, count).await, (first..=1_500).collect::<Vec<i64>>());
+            assert!(!follow.is_joining() || follow.pending.is_empty());
+        }
+        let unknown = Params::parse(&format!("topics=job:{}", JobId::new())).expect("valid");
+        let mut follow = Follow::open(&node.state, &hub, &unknown).expect("opens");
+        let heard = tokio::time::timeout(Duration::from_millis(20), follow.next()).await;
+        assert!(heard.is_err() && !follow.is_joining());
+        for bad in ["logsAfter=-1", "logsAfter=x"] {
+            assert!(Follow::open(&node.state, &hub, &Params::parse(bad).expect("valid")).is_err(), "{bad}");
+        }
+    }
+}
