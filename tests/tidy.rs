@@ -44,8 +44,10 @@ const LAYERS: [(&str, &[&str]); 7] = [
 const MODULES: [&str; 10] =
     ["domain", "store", "worker", "actors", "http", "metrics", "system", "config", "telemetry", "cli"];
 /// Actor folders that lack one of the files, and why.
-const OTHER_ACTOR_FOLDERS: [(&str, &str); 1] =
-    [("runtime", "what all actors share: supervisor, probe, door; no actor of its own")];
+const OTHER_ACTOR_FOLDERS: [(&str, &str); 2] = [
+    ("runtime", "what all actors share: supervisor, probe, door; no actor of its own"),
+    ("platform", "the face of all actors; no actor of its own"),
+];
 /// Whoever names one is bound to it: a mirror or an offline build then fails. `Cargo.lock` cannot avoid it.
 const HOSTS: [&str; 12] = [
     concat!("registry.", "npmjs.org"),
