@@ -31,6 +31,8 @@ impl Round {
     /// Compares and heals until the node ends.
     pub(super) async fn reconcile(self) {
         let mut ended_at = Instant::now() + ENDED_FIRST;
+        // A node that starts has enough to read.
+        sleep(ROUND_MIN).await;
         for round in 0_u64.. {
             let began = Instant::now();
             for queue in self.shards.queues().all() {
