@@ -181,4 +181,10 @@ pub(super) struct StreamMessage {
     pub(super) worker_id: Option<String>,
     pub(super) state: Option<String>,
     pub(super) message: Option<String>,
+    /// A line that the job's handler has logged.
+    pub(super) log: Option<serde_json::Value>,
+    /// How far the job is.
+    pub(super) progress: Option<serde_json::Value>,
+    /// How many events of each kind stand behind one that merges them.
+    pub(super) counts: Option<std::collections::BTreeMap<String, u64>>,
 }
