@@ -181,10 +181,12 @@ pub(super) struct StreamMessage {
     pub(super) worker_id: Option<String>,
     pub(super) state: Option<String>,
     pub(super) message: Option<String>,
-    /// A line of the log of a job that is followed.
+    /// A line that the job's handler has logged.
     pub(super) log: Option<SaidLine>,
-    /// How far a job that is followed is.
+    /// How far the job is.
     pub(super) progress: Option<serde_json::Value>,
+    /// How many events of each kind stand behind one that merges them.
+    pub(super) counts: Option<std::collections::BTreeMap<String, u64>>,
 }
 
 /// A line of a job's log.

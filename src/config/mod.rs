@@ -119,7 +119,7 @@ pub struct Config {
     #[arg(long, env = "SMTP_URL", hide_env_values = true, value_parser = values::smtp_url)]
     pub smtp_url: Option<String>,
     /// The sender of mails.
-    #[arg(long, env = "SMTP_FROM")]
+    #[arg(long, env = "SMTP_FROM", value_parser = values::smtp_from)]
     pub smtp_from: Option<String>,
     /// Secrets (`whsec_…`, comma separated) that webhooks are signed with; by default one that is kept in
     /// DATA_DIR.

@@ -126,6 +126,16 @@ pub(super) fn smtp_url(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The sender of mails.
+pub(super) fn smtp_from(text: &str) -> Result<String, String> {
+    let is_sender = text.parse::<lettre::message::Mailbox>().is_ok();
+    if is_sender {
+        Ok(text.to_owned())
+    } else {
+        Err("not a sender such as Ganger <ganger@example.com>".to_owned())
+    }
+}
+
 /// Secrets that webhooks are signed with.
 pub(super) fn webhook_secret(text: &str) -> Result<String, String> {
     let signer = WebhookSigner::parse(text).map_err(|error| error.to_string())?;
@@ -214,6 +224,8 @@ mod tests {
             smtp_url("smtps://u:p@mail.example.com").is_ok() && smtp_url("smtp://localhost:1025").is_ok()
         );
         assert!(smtp_url("mail.example.com").is_err() && smtp_url("http://mail").is_err());
+        assert!(smtp_from("Ganger <a@example.com>").is_ok() && smtp_from("a@b.example").is_ok());
+        assert!(smtp_from("nobody").is_err() && smtp_from("").is_err());
         assert!(postgres_url("postgres://localhost/a").is_ok() && postgres_url("mysql://x").is_err());
         assert!(webhook_secret("").is_err() && webhook_secret("secret").is_err());
         assert!(webhook_secret(&WebhookSigner::generate_secret()).is_ok());

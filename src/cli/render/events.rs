@@ -1,12 +1,20 @@
 //! An event of a stream as a line.
 
 use super::paint::{Tone, paint, state_word};
-use crate::cli::{model::StreamMessage, screen::View, text::clean, time};
+use crate::cli::{
+    model::StreamMessage,
+    screen::View,
+    text::{clean, count, cut},
+    time,
+};
 
 /// As wide as the longest kind of a job's events, so that lines stand below one another.
 const KIND_WIDTH: usize = 24;
 /// As wide as a job's id.
 const JOB_WIDTH: usize = 36;
+
+/// How much of a line or a progress is shown; `--json` gives all of it.
+const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// Time, kind, job, queue, state, message; `-` for what it does not have. `None` for what is of no interest to
 /// people: the stream's greeting, what it says of a job before anything happens, and signs of life.
@@ -27,16 +35,22 @@ pub(in crate::cli) fn event(message: &StreamMessage, view: &View) -> Option<Stri
     let queue = message.queue.as_deref().map_or_else(|| "-".into(), clean);
     let state = message.state.as_deref().map_or_else(|| "-".to_owned(), |state| state_word(state, view));
     let mut line = format!("{at}  {kind:<KIND_WIDTH$}  {subject:<JOB_WIDTH$}  {queue}  {state}");
-    if let Some(text) = &message.message {
-        line.push_str(&format!("  {}", clean(text)));
-    }
-    if let Some(said) = &message.log {
-        line.push_str(&format!("  {} {}", clean(&said.level), clean(&said.message)));
-    }
-    if let Some(progress) = &message.progress {
-        line.push_str(&format!("  {}", clean(&progress.to_string())));
+    for text in [message.message.clone(), detail(message)].into_iter().flatten() {
+        line.push_str(&format!("  {}", clean(&cut(&text, DETAIL_CHARS_MAX))));
     }
     Some(line)
+}
+
+/// What only a job's own followers, or slow readers, are told.
+fn detail(message: &StreamMessage) -> Option<String> {
+    if let Some(log) = &message.log {
+        return Some(format!("{} {}", log.level, log.message));
+    }
+    if let Some(counts) = &message.counts {
+        let counts = counts.iter().map(|(kind, number)| format!("{} {kind}", count(*number)));
+        return Some(format!("instead of {}", counts.collect::<Vec<_>>().join(", ")));
+    }
+    message.progress.as_ref().map(serde_json::Value::to_string)
 }
 
 #[cfg(test)]
@@ -46,6 +60,19 @@ mod tests {
 
     fn message(json: &str) -> StreamMessage {
         serde_json::from_str(json).expect("a message")
+    }
+
+    #[test]
+    fn details_are_told_in_short() {
+        let told = |json: &str| event(&message(json), &samples::view(None)).expect("a line");
+        let base = r#""seq":1,"timestamp":"2026-11-23T19:00:00.000Z""#;
+        let log =
+            told(&format!(r#"{{"kind":"job.log",{base},"log":{{"level":"warn","message":"a\u001bb"}}}}"#));
+        assert!(log.ends_with("  -  -  warn a\\x1bb"), "{log}");
+        let progress = told(&format!(r#"{{"kind":"job.progress",{base},"progress":{{"done":3}}}}"#));
+        assert!(progress.ends_with(r#"  {"done":3}"#), "{progress}");
+        let merged = told(&format!(r#"{{"kind":"stream.merged",{base},"counts":{{"job.started":1200}}}}"#));
+        assert!(merged.ends_with("  instead of 1,200 job.started"), "{merged}");
     }
 
     #[test]
