@@ -96,3 +96,45 @@ async fn a_key_is_one_jobs_at_a_time_on_postgres() {
     one_at_a_time(NodeProcess::builder().postgres(&database).env("WORKER_CONCURRENCY", 0).start().await)
         .await;
 }
+
+async fn replaced(node: NodeProcess) {
+    node.wait_ready(SOON).await;
+    let api = node.api();
+    let unique = json!({"by": ["queue", "/payload/user"], "onConflict": "replace"});
+    let body =
+        |n: u32| json!({"type": "nobody", "queue": "q", "payload": {"user": 1, "n": n}, "unique": unique});
+    let (status, first) = submit(&api, &body(1)).await;
+    assert_eq!(status, 202);
+    let (status, again) = submit(&api, &body(2)).await;
+    assert_eq!((status, &again["duplicateSuppressed"]), (200, &json!(true)), "{again}");
+    assert_eq!((&again["job"]["id"], &again["job"]["payload"]["n"]), (&first["job"]["id"], &json!(2)));
+    let mut other = body(3);
+    other["type"] = json!("noop");
+    let (status, refused) = submit(&api, &other).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("not_unique")), "a payload is its type's");
+
+    let running = |n: u32| json!({"type": "noop", "queue": "q", "payload": {"user": 2, "n": n, "durationMs": 2000}, "unique": unique});
+    let (_, first) = submit(&api, &running(1)).await;
+    let id = first["job"]["id"].as_str().expect("an id").to_owned();
+    support::wait_for("the job to run", SOON, || async {
+        let state = api.get(&format!("/api/v1/jobs/{id}")).await.expect(200)["state"].clone();
+        if state == "active" { Ok(()) } else { Err(state) }
+    })
+    .await;
+    let (status, refused) = submit(&api, &running(2)).await;
+    assert_eq!((status, &refused["code"], &refused["jobId"]), (409, &json!("not_unique"), &json!(id)));
+    api.get(&format!("/api/v1/jobs/{id}/wait?timeoutSeconds=20")).await.expect(200);
+    let (status, next) = submit(&api, &running(3)).await;
+    assert_eq!(status, 202, "{next}");
+}
+
+#[tokio::test]
+async fn a_waiting_job_takes_the_new_payload_on_sqlite() {
+    replaced(NodeProcess::builder().env("WORKER_CONCURRENCY", 2).start().await).await;
+}
+
+#[tokio::test]
+async fn a_waiting_job_takes_the_new_payload_on_postgres() {
+    let database = PgServer::shared().create_database().await;
+    replaced(NodeProcess::builder().postgres(&database).env("WORKER_CONCURRENCY", 2).start().await).await;
+}
