@@ -219,6 +219,7 @@ struct Gone<'a> {
     kind: &'a str,
     queue: &'a str,
     tenant_id: &'a str,
+    payload: &'a RawJson,
     state: JobState,
     attempts: i32,
     created_at: Timestamp,
@@ -246,10 +247,12 @@ pub(super) fn forget(
     if is_needed {
         return Err(Changed::DependedOn);
     }
+    let payload = RawJson::trusted(parts.job.payload.clone());
     let gone = Gone {
         kind: &parts.job.kind,
         queue: &outcome.queue,
         tenant_id: &parts.job.tenant,
+        payload: &payload,
         state: outcome.state,
         attempts: outcome.attempt,
         created_at: parts.job.created_at,

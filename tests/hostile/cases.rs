@@ -1,9 +1,9 @@
 //! The one list: a new route adds its bad requests here.
 
-use super::{Case, request, unsigned};
+use super::{Case, request, unsigned, wire};
 
-const JOBS: &str = "/api/v1/jobs";
-const JSON: &str = "content-type: application/json\r\n";
+pub(super) const JOBS: &str = "/api/v1/jobs";
+pub(super) const JSON: &str = "content-type: application/json\r\n";
 const UNKNOWN: &str = "01890000-0000-7000-8000-000000000000";
 /// A socket's upgrade, but for what is wrong with it.
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
@@ -21,8 +21,8 @@ pub fn bad() -> Vec<Case> {
     credentials(&mut all);
     origins(&mut all);
     streams(&mut all);
-    heads(&mut all);
-    framing(&mut all);
+    wire::heads(&mut all);
+    wire::framing(&mut all);
     all.0
 }
 
@@ -60,23 +60,23 @@ pub fn harmless() -> Vec<Case> {
     all.0
 }
 
-struct List(Vec<Case>);
+pub(super) struct List(Vec<Case>);
 
 impl List {
-    fn raw(&mut self, name: impl Into<String>, bytes: Vec<u8>, status: u16) {
+    pub(super) fn raw(&mut self, name: impl Into<String>, bytes: Vec<u8>, status: u16) {
         self.0.push(Case { name: name.into(), bytes, status, bare: false });
     }
 
-    fn bare(&mut self, name: &str, bytes: impl Into<Vec<u8>>, status: u16) {
+    pub(super) fn bare(&mut self, name: &str, bytes: impl Into<Vec<u8>>, status: u16) {
         self.0.push(Case { name: name.into(), bytes: bytes.into(), status, bare: true });
     }
 
-    fn get(&mut self, name: &str, path: &str, status: u16) {
+    pub(super) fn get(&mut self, name: &str, path: &str, status: u16) {
         self.raw(name, request("GET", path, "", b""), status);
     }
 
     /// A submission with this body.
-    fn submit(&mut self, name: &str, body: impl AsRef<[u8]>, status: u16) {
+    pub(super) fn submit(&mut self, name: &str, body: impl AsRef<[u8]>, status: u16) {
         self.raw(name, request("POST", JOBS, JSON, body.as_ref()), status);
     }
 }
@@ -469,48 +469,5 @@ fn streams(all: &mut List) {
         ("topics twice", "topics=job:x&topics=queue:y"),
     ] {
         all.get(name, &format!("/sse/events?{query}"), 422);
-    }
-}
-
-fn heads(all: &mut List) {
-    let get = |headers: &str| request("GET", JOBS, headers, b"");
-    all.bare("a header that is too large", get(&format!("a: {}\r\n", "x".repeat(17 << 10))), 431);
-    all.bare("too many headers", get(&"a: b\r\n".repeat(70)), 431);
-    all.bare("a header without a name", get(": x\r\n"), 400);
-    all.bare("a header name with a blank", get("a b: c\r\n"), 400);
-    all.bare("a header without a colon", get("abc\r\n"), 400);
-    all.bare("a folded header", get("a: b\r\n c\r\n"), 400);
-    all.bare("a zero in a header", get("a: \0\r\n"), 400);
-    all.bare("a carriage return alone", get("a: b\rc: d\r\n"), 400);
-    all.bare("a path that is too long", request("GET", &format!("/{}", "x".repeat(70_000)), "", b""), 431);
-    all.bare("a path with a blank", b"GET /a b HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(), 400);
-    all.bare("no version", b"GET /healthz\r\n\r\n".to_vec(), 400);
-    all.bare("an unknown version", b"GET /healthz HTTP/9.9\r\nhost: localhost\r\n\r\n".to_vec(), 400);
-    all.bare("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(4), 400);
-    all.bare("garbage", b"\x00\xff\xfe garbage \r\n\r\n".to_vec(), 400);
-    all.bare("a method of garbage", b"G@T / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(), 400);
-}
-
-fn framing(all: &mut List) {
-    let post = |headers: &str, body: &str| {
-        let head = format!("{JSON}{headers}");
-        [request("POST", JOBS, &head, b""), body.as_bytes().to_vec()].concat()
-    };
-    let body = r#"{"type":"t"}"#;
-    all.bare("two lengths", post("content-length: 12\r\ncontent-length: 13\r\n", body), 400);
-    all.bare("a length of words", post("content-length: twelve\r\n", body), 400);
-    all.bare("a negative length", post("content-length: -1\r\n", body), 400);
-    all.bare("a length with a plus", post("content-length: +12\r\n", body), 400);
-    all.bare("a length past 64 bits", post("content-length: 18446744073709551616\r\n", body), 400);
-    all.bare("an unknown coding", post("transfer-encoding: gzip\r\n", body), 400);
-    all.bare("chunked, and then not", post("transfer-encoding: chunked, identity\r\n", body), 400);
-    let chunked = "transfer-encoding: chunked\r\n";
-    for (name, chunks) in [
-        ("a chunk of no length", "zz\r\n{}\r\n0\r\n\r\n"),
-        ("a chunk of a negative length", "-1\r\n{}\r\n0\r\n\r\n"),
-        ("a chunk past 64 bits", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"),
-        ("a chunk without its end", "2\r\n{}xx0\r\n\r\n"),
-    ] {
-        all.raw(name, post(chunked, chunks), 400);
     }
 }

@@ -84,7 +84,8 @@ pub(super) async fn play(rig: &mut Rig) -> Vec<End> {
     rig.becomes(&victim, "active").await;
     let path = json!({"path": "node/workers/local"});
     rig.send(Method::POST, "/api/v1/supervision/restart", Some(&path)).await;
-    for _ in 0..3 {
+    // A kill may land while it is queued, and then nobody has died under it.
+    for _ in 0..8 {
         let state =
             rig.send(Method::GET, &format!("/api/v1/jobs/{victim}"), None).await.body["state"].clone();
         if state == "failed" {

@@ -477,23 +477,9 @@ impl WorkerState {
             self.args.hub.tell(vec![event]);
         }
     }
-
-    /// Renews every lease: this process lives, and so do its handlers.
-    fn renew(&self) {
-        let mut by_queue: Vec<(&QueueHandle, Vec<(JobId, Fence)>)> = Vec::new();
-        for (job, running) in &self.running {
-            match by_queue.iter_mut().find(|(queue, _)| **queue == running.queue) {
-                Some((_, jobs)) => jobs.push((*job, running.fence)),
-                None => by_queue.push((&running.queue, vec![(*job, running.fence)])),
-            }
-        }
-        for (queue, jobs) in by_queue {
-            tell_queue(queue, QueueOp::Renew { jobs, door: self.args.door.clone() });
-        }
-    }
 }
 
-fn tell_queue(queue: &QueueHandle, op: QueueOp) {
+pub(super) fn tell_queue(queue: &QueueHandle, op: QueueOp) {
     if !queue.tell(op) {
         // Each has a sweep behind it: leases run out, reconciling asks again.
         tracing::warn!(queue.name = %queue.name(), "no room at a queue's door");

@@ -1,7 +1,7 @@
 //! How what running handlers say gets to the store, and to those who follow a job.
 
 use super::{
-    actor::{REPORT_AGAIN, Running, WorkerState},
+    actor::{REPORT_AGAIN, Running, WorkerState, tell_queue},
     notes::AttemptNotes,
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         platform::AskError,
         queue::{
             core::{Report, Said},
+            handle::QueueHandle,
             messages::QueueOp,
         },
     },
@@ -19,6 +20,20 @@ use crate::{
 };
 
 impl WorkerState {
+    /// Renews every lease: this process lives, and so do its handlers.
+    pub(super) fn renew(&self) {
+        let mut by_queue: Vec<(&QueueHandle, Vec<(JobId, Fence)>)> = Vec::new();
+        for (job, running) in &self.running {
+            match by_queue.iter_mut().find(|(queue, _)| **queue == running.queue) {
+                Some((_, jobs)) => jobs.push((*job, running.fence)),
+                None => by_queue.push((&running.queue, vec![(*job, running.fence)])),
+            }
+        }
+        for (queue, jobs) in by_queue {
+            tell_queue(queue, QueueOp::Renew { jobs, door: self.args.door.clone() });
+        }
+    }
+
     /// A handler has ended: what it said is written first, since lines are written under its lease.
     pub(super) fn end(&mut self, job: JobId, report: Report) {
         let Some(running) = self.running.get_mut(&job) else { return };

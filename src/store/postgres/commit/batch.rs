@@ -59,7 +59,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[("batch shard check", SHARD_CHE
 /// What the statements of a batch share.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c mut PgConnection,
-    /// The store's time, read once: all of a batch happens at it.
+    /// The store's time: all of a batch happens at it, but for what is read behind locks that it waited for.
     pub(super) now: Timestamp,
     pub(super) effects: Effects,
 }

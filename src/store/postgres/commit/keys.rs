@@ -248,6 +248,8 @@ pub(super) async fn record_repeats(batch: &mut Batch<'_>, repeats: &[JobId]) -> 
     let now: DateTime<Utc> =
         sqlx::query_scalar(BEHIND_LOCKS).fetch_one(&mut *batch.connection).await.map_err(store_error)?;
     let now = Timestamp::from(now);
+    // What else the batch does to these jobs comes behind the repeats, and must not seem to be before them.
+    batch.now = batch.now.max(now);
     for (job, count) in counts {
         for _ in 0..count {
             if let Some(row) = live.get_mut(&job) {
