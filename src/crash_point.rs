@@ -71,8 +71,11 @@ mod armed {
         Some(Point { name, action, nth, passed: AtomicU64::new(0) })
     }
 
-    fn hits() -> Option<&'static Mutex<(File, HashSet<String>)>> {
-        static HITS: OnceLock<Option<Mutex<(File, HashSet<String>)>>> = OnceLock::new();
+    /// The file of passed points, and those it holds.
+    type Hits = Mutex<(File, HashSet<String>)>;
+
+    fn hits() -> Option<&'static Hits> {
+        static HITS: OnceLock<Option<Hits>> = OnceLock::new();
         let open = || {
             let path = std::env::var_os("GANGER_CRASH_HITS")?;
             let file = File::options().create(true).append(true).open(path).ok()?;

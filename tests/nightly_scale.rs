@@ -1,5 +1,6 @@
 //! Many jobs: a backlog that survives a restart, and a past that costs nothing. `tests/run --nightly scale` plays it
 //! with 1,000,000 waiting and 5,000,000 finished jobs on a release build; the ordinary run with a hundredth.
+#![expect(clippy::expect_used, reason = "a failed step fails the test")]
 
 mod support;
 

@@ -201,42 +201,42 @@ pub struct InboxTaken {
 /// The result of an operation, in the place of the operation.
 #[derive(Debug, Clone)]
 pub enum OpResult {
-    /// [`Op::Submit`]: one for each job, in their order.
+    /// [`Op::Submit`](super::Op::Submit): one for each job, in their order.
     Submitted(Vec<Submitted>),
-    /// [`Op::Submit`]: refused as a whole.
+    /// [`Op::Submit`](super::Op::Submit): refused as a whole.
     SubmitRefused(SubmitRefusal),
-    /// [`Op::Grant`]: given.
+    /// [`Op::Grant`](super::Op::Grant): given.
     Granted(Box<Granted>),
-    /// [`Op::Grant`]: the job is not ready as the owner believed. Reload, do not retry.
+    /// [`Op::Grant`](super::Op::Grant): the job is not ready as the owner believed. Reload, do not retry.
     NotReady,
-    /// [`Op::Grant`]: the job is past its `expiresAt` and has never been leased. It is to be canceled.
+    /// [`Op::Grant`](super::Op::Grant): the job is past its `expiresAt` and has never been leased. It is to be canceled.
     Expired,
-    /// [`Op::End`]: ended.
+    /// [`Op::End`](super::Op::End): ended.
     Ended(Ended),
-    /// [`Op::End`]: no such lease. `recorded` is how the attempt with this fence ended, if it did:
+    /// [`Op::End`](super::Op::End): no such lease. `recorded` is how the attempt with this fence ended, if it did:
     /// the same end again is acknowledged again, another one is a lost lease.
     Stale {
         /// How that attempt is recorded.
         recorded: Option<AttemptStatus>,
     },
-    /// [`Op::Cancel`].
+    /// [`Op::Cancel`](super::Op::Cancel).
     Canceled(Canceled),
-    /// [`Op::Retry`].
+    /// [`Op::Retry`](super::Op::Retry).
     Retried(Retried),
-    /// [`Op::Inbox`].
+    /// [`Op::Inbox`](super::Op::Inbox).
     Inbox(InboxTaken),
-    /// [`Op::Park`]: how many jobs were parked.
+    /// [`Op::Park`](super::Op::Park): how many jobs were parked.
     Parked(i64),
-    /// [`Op::Unpark`]: the jobs, as their owner needs to know them.
+    /// [`Op::Unpark`](super::Op::Unpark): the jobs, as their owner needs to know them.
     Unparked(Vec<LiveEntry>),
-    /// [`Op::Update`], [`Op::Replay`], [`Op::Forget`].
+    /// [`Op::Update`](super::Op::Update), [`Op::Replay`](super::Op::Replay), [`Op::Forget`](super::Op::Forget).
     Changed(Changed),
-    /// [`Op::Settings`]: the queue's row as it is now.
+    /// [`Op::Settings`](super::Op::Settings): the queue's row as it is now.
     Configured(super::super::read::QueueRow),
-    /// [`Op::Log`]: the `seq` of the newest line of the job, which is the last of the op. Without such a lease
+    /// [`Op::Log`](super::Op::Log): the `seq` of the newest line of the job, which is the last of the op. Without such a lease
     /// the answer is [`Stale`](Self::Stale).
     Logged(i64),
-    /// [`Op::Audit`].
+    /// [`Op::Audit`](super::Op::Audit).
     Audited,
     /// The store refused this operation alone; nothing was written for it.
     Refused(String),
