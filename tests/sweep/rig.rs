@@ -1,19 +1,22 @@
 //! A node that may die at any request, and a client that does not give up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::history::{Dump, Recorder, assert_sound, load, orphans};
-use crate::support::http::Answer;
+use crate::support::history::{Dump, JobDump, Recorder, assert_sound, load, orphans};
+use crate::support::http::{Answer, Api};
 use crate::support::wait::elapse;
 use crate::support::{NodeProcess, PgServer, wait_for};
 
 /// Longer than a stall, a reload and the passing failures after it, on a busy machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// A count that may be wrong after a fault is counted anew at the next quiet moment.
+const COUNT_DEADLINE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy)]
@@ -187,30 +190,53 @@ impl Rig {
         }
     }
 
-    /// Waits until a job is in a state.
-    pub(super) async fn becomes(&mut self, job: &str, state: &str) {
-        self.becomes_one_of(job, &[state]).await;
-    }
-
-    /// Waits until a job is in one of these states.
-    pub(super) async fn becomes_one_of(&mut self, job: &str, states: &[&str]) {
+    /// Waits until a job runs under a newer fence, and returns that; `None` when it has ended.
+    pub(super) async fn runs_again(&mut self, job: &str, under: u64) -> Option<u64> {
         let end = tokio::time::Instant::now() + ANSWER_DEADLINE;
         loop {
             let body = self.send(Method::GET, &format!("/api/v1/jobs/{job}"), None).await.expect(200);
-            if states.iter().any(|state| body["state"] == *state) {
-                return;
+            let fence = body["fence"].as_u64().filter(|fence| *fence > under);
+            match body["state"].as_str() {
+                Some("active") if fence.is_some() => return fence,
+                Some("completed" | "failed" | "canceled") => return None,
+                _ => {}
             }
-            assert!(tokio::time::Instant::now() < end, "job {job} is not {states:?}: {body}");
+            assert!(tokio::time::Instant::now() < end, "job {job} does not run: {body}");
             elapse(AGAIN).await;
         }
     }
 
-    /// After the script: nothing moves any longer, no promise is broken, every job ended as it should.
+    /// Waits until a running job's lease was renewed once more.
+    pub(super) async fn renewed(&mut self, job: &str) {
+        let end = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        let path = format!("/api/v1/jobs/{job}");
+        let first = self.send(Method::GET, &path, None).await.expect(200)["leaseExpiresAt"].clone();
+        loop {
+            let body = self.send(Method::GET, &path, None).await.expect(200);
+            let expires = &body["leaseExpiresAt"];
+            if expires.is_string() && *expires != first {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "the lease of job {job} is not renewed: {body}");
+            elapse(AGAIN).await;
+        }
+    }
+
+    /// After the script: the node comes to rest without help, in good order; started again, it says the same.
     pub(super) async fn check(&mut self, ends: &[End]) {
         if self.node.has_ended() {
             self.deaths += 1;
+            self.disarm().await;
         }
+        let before = self.rests(ends).await;
         self.disarm().await;
+        let after = self.rests(ends).await;
+        assert_eq!(before, after, "another start changed what had come to rest");
+    }
+
+    /// Waits until nothing moves any longer: then no promise is broken, every job has ended as it should, the counts
+    /// are right and every actor runs. The jobs' rows.
+    async fn rests(&self, ends: &[End]) -> BTreeMap<String, Value> {
         let history = self.folder.path().join("history.jsonl");
         let api = self.node.api();
         let dump = wait_for("the node comes to rest", DRAIN_DEADLINE, || async {
@@ -243,23 +269,57 @@ impl Rig {
             let state = job.map_or("gone", |job| job.state());
             assert!(end.states.contains(&state), "{} is {state}, not one of {:?}", end.what, end.states);
         }
-        self.counts_agree(&dump).await;
+        counts_agree(&api, &dump).await;
+        all_well(&api).await;
+        dump.jobs.iter().map(|job| (job.id().to_owned(), job.job.clone())).collect()
     }
+}
 
-    /// The overview, from counters, says what the rows say.
-    async fn counts_agree(&self, dump: &Dump) {
-        let api = self.node.api();
-        wait_for("the counts agree with the rows", Duration::from_secs(10), || async {
-            let overview = api.get("/api/v1/overview").await.expect(200);
-            for state in ["queued", "completed", "failed", "canceled", "active", "blocked", "scheduled"] {
-                let rows = dump.jobs.iter().filter(|job| job.state() == state).count();
-                let counted = &overview[format!("{state}Jobs")];
-                if *counted != json!(rows) {
-                    return Err(format!("{rows} jobs are {state}, counted {counted}"));
+/// The overview and the queues' own counts, from counters, say what the rows say.
+async fn counts_agree(api: &Api, dump: &Dump) {
+    const STATES: [&str; 9] = [
+        "queued", "active", "completed", "failed", "canceled", "scheduled", "retrying", "blocked", "throttled",
+    ];
+    wait_for("the counts agree with the rows", COUNT_DEADLINE, || async {
+        let overview = api.get("/api/v1/overview").await.expect(200);
+        let queues = api.get("/api/v1/queues").await.expect(200);
+        for state in STATES {
+            let in_state = |job: &&JobDump| job.state() == state;
+            let rows = dump.jobs.iter().filter(in_state).count();
+            let counted = &overview[format!("{state}Jobs")];
+            if counted.as_u64() != u64::try_from(rows).ok() {
+                return Err(format!("{rows} jobs are {state}, counted {counted}"));
+            }
+            for queue in queues.as_array().expect("a list of queues") {
+                let of_queue = |job: &&JobDump| queue["name"] == job.text("queue");
+                let rows = dump.jobs.iter().filter(in_state).filter(of_queue).count();
+                if queue["counts"][state].as_u64() != u64::try_from(rows).ok() {
+                    return Err(format!("{rows} jobs are {state}: {queue}"));
                 }
             }
-            Ok(())
-        })
-        .await;
-    }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The node is ready and each of its actors runs.
+async fn all_well(api: &Api) {
+    wait_for("every actor runs", COUNT_DEADLINE, || async {
+        let ready = api.get("/readyz").await;
+        if ready.status != 200 {
+            return Err(ready.body.to_string());
+        }
+        let mut left = vec![api.get("/api/v1/supervision?limit=1000").await.expect(200)];
+        while let Some(mut actor) = left.pop() {
+            if let Value::Array(children) = actor["children"].take() {
+                left.extend(children);
+            }
+            if actor["status"] != "running" {
+                return Err(actor.to_string());
+            }
+        }
+        Ok(())
+    })
+    .await;
 }

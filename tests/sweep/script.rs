@@ -74,27 +74,29 @@ pub(super) async fn play(rig: &mut Rig) -> Vec<End> {
     let long =
         json!({"type": "noop", "queue": "sweep-a", "payload": {"durationMs": 60_000}, "maxAttempts": 20});
     let running = rig.submit("running", long.clone()).await;
-    rig.becomes(&running, "active").await;
+    assert!(rig.runs_again(&running, 0).await.is_some());
     rig.cancel(&running).await;
     assert_eq!(rig.ended(&running).await, "canceled");
     end("a job canceled while it ran", &running, &["canceled"]);
 
-    // Given back when its session's actor is restarted; then its node dies under it until it is poison.
+    // Renewed; given back when its session's actor is restarted; then its node dies under it until it is poison.
     let victim = rig.submit("victim", long).await;
-    rig.becomes(&victim, "active").await;
+    let mut under = rig.runs_again(&victim, 0).await.expect("it runs for a minute");
+    rig.renewed(&victim).await;
     let path = json!({"path": "node/workers/local"});
     rig.send(Method::POST, "/api/v1/supervision/restart", Some(&path)).await;
-    // A kill may land while it is queued, and then nobody has died under it.
-    for _ in 0..8 {
-        let state =
-            rig.send(Method::GET, &format!("/api/v1/jobs/{victim}"), None).await.body["state"].clone();
-        if state == "failed" {
-            break;
-        }
-        rig.becomes_one_of(&victim, &["active", "failed"]).await;
+    while let Some(fence) = rig.runs_again(&victim, under).await {
+        under = fence;
         rig.kill().await;
     }
     assert_eq!(rig.ended(&victim).await, "failed");
     end("a job under which workers die", &victim, &["failed"]);
+
+    // After everything the node still does what it is for.
+    for queue in ["sweep-a", "sweep-b", "sweep-c"] {
+        let last = rig.submit(&format!("last in {queue}"), json!({"type": "noop", "queue": queue})).await;
+        assert_eq!(rig.ended(&last).await, "completed");
+        end("a job after all the others", &last, &["completed"]);
+    }
     ends
 }
