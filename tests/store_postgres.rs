@@ -38,10 +38,10 @@ mod postgres {
 
     use ganger::store::Store;
 
-    use super::{conformance, kitchen, support::PgServer};
+    use super::{conformance, kitchen};
 
     async fn fresh() -> (Arc<dyn Store>, String) {
-        let url = PgServer::shared().create_database().await;
+        let url = kitchen::database().await;
         (kitchen::open(&url).await, url)
     }
 

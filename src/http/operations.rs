@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{
     access::Principal,
-    extract::{ApiJson, OptionalJson, Params},
+    extract::{ApiJson, OptionalJson, Params, reason},
     jobs::{CancelRequest, check_payload, cursor},
-    limits::{BULK_IDS_MAX, FILTER_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, REASON_BYTES_MAX},
+    limits::{BULK_IDS_MAX, FILTER_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX},
     problem::{ApiError, Problem},
     state::HttpState,
 };
@@ -268,14 +268,6 @@ fn order(state: &HttpState, principal: Principal, request: BulkRequest) -> Resul
     };
     let by = principal.requester(reason(request.reason)?);
     Ok(Order { action: request.action, selection, patch, by })
-}
-
-fn reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
-    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX || reason.contains('\0')) {
-        let detail = format!("at most {REASON_BYTES_MAX} bytes, without NUL");
-        return Err(ApiError::invalid_field("/reason", detail));
-    }
-    Ok(reason)
 }
 
 /// The change of an `update`; a payload is checked when the filter says of what type the jobs are.

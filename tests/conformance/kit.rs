@@ -125,7 +125,11 @@ impl Kit {
 
     /// Lets time pass on the store's clock.
     pub(crate) async fn pass(&self, millis: i64) {
-        let until = self.now().await.plus_millis(millis);
+        self.reach(self.now().await.plus_millis(millis)).await;
+    }
+
+    /// Lets time pass on the store's clock, until `until`.
+    pub(crate) async fn reach(&self, until: Timestamp) {
         while self.now().await < until {
             tokio::task::yield_now().await;
         }

@@ -23,6 +23,9 @@ const GATE: &str = "hold:random";
 /// The operations of a run.
 const OPS: usize = 900;
 
+/// The seed of a run, where `GANGER_TEST_SEED` names no other: its mix has something of everything.
+const SEED: u64 = 0x5eed;
+
 /// A small generator, so that a run can be repeated by its seed.
 struct Dice(u64);
 
@@ -123,7 +126,9 @@ fn next_op(kit: &Kit, dice: &mut Dice, known: &Known, now: Timestamp) -> (Option
 }
 
 pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
-    let mut dice = Dice(0x5eed);
+    let seed = std::env::var("GANGER_TEST_SEED").ok().map_or(SEED, |seed| seed.parse().expect("a number"));
+    println!("GANGER_TEST_SEED={seed}");
+    let mut dice = Dice(seed);
     let mut known = Known::default();
     let mut done = 0;
     while done < OPS {
@@ -177,7 +182,7 @@ pub(crate) async fn a_random_mix_keeps_every_invariant(kit: Kit) {
             }
         }
     }
-    assert!(known.replays >= 3, "{} of {} that failed", known.replays, known.failed.len());
+    assert!(seed != SEED || known.replays >= 3, "{} of {} that failed", known.replays, known.failed.len());
     kit.check().await;
     for queue in QUEUES {
         kit.inbox(queue).await;

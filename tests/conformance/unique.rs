@@ -75,9 +75,9 @@ pub(crate) async fn a_key_is_free_in_other_states_and_after_its_period(kit: Kit)
     kit.run(Q, second, completed()).await;
     assert_eq!(kit.submit(&unique(1)).await, Submitted::Duplicate(second), "its own states count");
 
-    let short = kit.make(&queued_or_done(2, Some(1))).await;
+    let short = kit.make(&queued_or_done(2, Some(2))).await;
     assert_eq!(kit.submit(&unique(2)).await, Submitted::Duplicate(short));
-    kit.pass(1_050).await;
+    kit.pass(2_050).await;
     kit.make(&unique(2)).await;
     kit.check().await;
 }

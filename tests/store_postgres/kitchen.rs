@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ganger::store::postgres::{PostgresOptions, PostgresStore};
+use ganger::store::{
+    Store,
+    postgres::{PostgresOptions, PostgresStore},
+};
 use sqlx::{Connection, PgConnection};
+use tokio::sync::OnceCell;
 
 use super::{
     conformance::kit::Kit,
@@ -13,9 +17,22 @@ use super::{
 /// Nothing here takes longer on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// A database of its own that has the schema: a copy of one that was migrated once, which takes longer than most cases.
+pub(crate) async fn database() -> String {
+    static MIGRATED: OnceCell<String> = OnceCell::const_new();
+    let template = MIGRATED.get_or_init(|| async {
+        let url = PgServer::shared().create_database().await;
+        let store = open(&url).await;
+        store.migrate(true).await.expect("migrates");
+        store.close().await;
+        url.rsplit('/').next().expect("has a name").to_owned()
+    });
+    PgServer::shared().copy_database(template.await).await
+}
+
 /// A store of its own with a kit over it, and the database's URL.
 pub(crate) async fn fresh() -> (Kit, String) {
-    let url = PgServer::shared().create_database().await;
+    let url = database().await;
     (Kit::new(open(&url).await).await, url)
 }
 

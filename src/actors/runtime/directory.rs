@@ -218,11 +218,6 @@ impl Directory {
         Some(Arc::clone(&self.slot_at(path)?.probe))
     }
 
-    /// The probe of a running actor.
-    pub fn probe_of(&self, actor: ActorId) -> Option<Arc<Probe>> {
-        Some(Arc::clone(&self.slot_of(actor)?.probe))
-    }
-
     /// Where a running actor stands in the tree.
     pub fn path_of(&self, actor: ActorId) -> Option<String> {
         Some(self.slot_of(actor)?.path())

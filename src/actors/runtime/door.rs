@@ -145,11 +145,6 @@ impl<Op> DoorReceiver<Op> {
         self.frame.doorbell.ring_anew(|| self.frame.call_bell());
     }
 
-    /// Forgets the bell: ops are still admitted and wait for the next [`attach`](Self::attach).
-    pub fn detach(&self) {
-        *lock(&self.frame.bell) = None;
-    }
-
     /// Takes the wake-up and moves up to `limit` ops into `into`, oldest first; rings again if ops are left, so
     /// that control messages get their turn in between.
     pub fn answer(&self, limit: usize, into: &mut Vec<Op>) -> Drained {

@@ -53,7 +53,7 @@ struct BulkBody {
     background: bool,
 }
 
-fn text(body: &impl Serialize) -> Result<String, CliError> {
+pub(super) fn text(body: &impl Serialize) -> Result<String, CliError> {
     serde_json::to_string(body).map_err(|error| CliError::Usage(format!("cannot write the change: {error}")))
 }
 

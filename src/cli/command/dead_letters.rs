@@ -27,7 +27,7 @@ pub(super) async fn run(node: &Node, screen: &Screen, command: DeadLetters) -> R
         }
         DeadLetters::Replay(args) => replay(node, screen, *args).await,
         DeadLetters::Delete(args) => {
-            let call = Call::post(&["dlq", "delete"]).body(text(&body(&args)?)?);
+            let call = Call::post(&["dlq", "delete"]).body(bulk::text(&body(&args)?)?);
             if !consents(node, &args, "forget")? {
                 return Ok(confirm::left_alone(screen));
             }
@@ -89,10 +89,6 @@ fn body(which: &SomeDeadLetters) -> Result<Body, CliError> {
     Ok(Body { job_ids: which.ids.clone(), filter, dry_run: which.dry_run, ..Body::default() })
 }
 
-fn text(body: &Body) -> Result<String, CliError> {
-    serde_json::to_string(body).map_err(|error| CliError::Usage(format!("cannot write the change: {error}")))
-}
-
 fn consents(node: &Node, which: &SomeDeadLetters, verb: &str) -> Result<bool, CliError> {
     // One that was named is no accident.
     if which.ids.len() == 1 || which.dry_run || !confirm::asked(which.consent) {
@@ -118,7 +114,7 @@ async fn replay(node: &Node, screen: &Screen, args: Replay) -> Result<Outcome, C
     if !consents(node, &args.which, "replay")? {
         return Ok(confirm::left_alone(screen));
     }
-    let answer = node.call(&Call::post(&["dlq", "replay"]).body(text(&body)?)).await?;
+    let answer = node.call(&Call::post(&["dlq", "replay"]).body(bulk::text(&body)?)).await?;
     if screen.json {
         screen.document(&answer.body)?;
         return Ok(Outcome::Done);

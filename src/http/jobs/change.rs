@@ -2,9 +2,9 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 
-use super::{submit::check_payload, view};
+use super::{control::in_the_way, submit::check_payload, view};
 use crate::{
-    domain::{JobId, JobState, JobView, PatchRequest},
+    domain::{JobView, PatchRequest},
     http::{
         access::Principal,
         extract::{ApiJson, JobPath},
@@ -87,8 +87,4 @@ pub async fn forget(
         Changed::Conflict(now) => Err(in_the_way(id, now, "forgotten")),
         Changed::AttemptsUsed(_) | Changed::NotFound => Err(ApiError::no_such_job()),
     }
-}
-
-fn in_the_way(id: JobId, now: JobState, what: &str) -> ApiError {
-    ApiError::conflict("state_conflict", format!("the job is {now} and cannot be {what}")).with_job(id)
 }

@@ -85,7 +85,7 @@ pub async fn retry(
     }
 }
 
-fn in_the_way(id: JobId, now: JobState, what: &str) -> ApiError {
+pub(super) fn in_the_way(id: JobId, now: JobState, what: &str) -> ApiError {
     ApiError::conflict("state_conflict", format!("the job is {now} and cannot be {what}")).with_job(id)
 }
 

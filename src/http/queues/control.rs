@@ -9,8 +9,7 @@ use crate::{
     domain::QueuePatch,
     http::{
         access::Principal,
-        extract::{ApiJson, OptionalJson},
-        limits::REASON_BYTES_MAX,
+        extract::{self, ApiJson, OptionalJson},
         problem::{ApiError, Problem},
         state::HttpState,
     },
@@ -135,16 +134,7 @@ async fn order(
     order: QueueOrder,
     reason: Option<String>,
 ) -> Result<Json<QueueView>, ApiError> {
-    let by = principal.requester(checked(reason)?);
+    let by = principal.requester(extract::reason(reason)?);
     let platform = state.platform.clone();
     Ok(Json(state.change(async move { platform.order(&queue, order, by).await }).await??))
-}
-
-/// A reason for the audit log.
-pub(super) fn checked(reason: Option<String>) -> Result<Option<String>, ApiError> {
-    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX || reason.contains('\0')) {
-        let detail = format!("at most {REASON_BYTES_MAX} bytes, without NUL");
-        return Err(ApiError::invalid_field("/reason", detail));
-    }
-    Ok(reason)
 }

@@ -5,15 +5,12 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    control::checked,
-    name::{QueuePath, existing},
-};
+use super::name::{QueuePath, existing};
 use crate::{
     actors::platform::{PurgeProgress, Purged},
     http::{
         access::Principal,
-        extract::OptionalJson,
+        extract::{self, OptionalJson},
         problem::{ApiError, Problem},
         state::HttpState,
     },
@@ -56,7 +53,7 @@ pub async fn purge(
     OptionalJson(request): OptionalJson<PurgeRequest>,
 ) -> Result<(StatusCode, Json<Purged>), ApiError> {
     let queue = existing(&state, queue)?;
-    let by = principal.requester(checked(request.reason)?);
+    let by = principal.requester(extract::reason(request.reason)?);
     let progress = Arc::new(PurgeProgress::default());
     let (platform, stop, counts) = (state.platform.clone(), state.stopping().clone(), progress.clone());
     // The shutdown waits for the page at hand, no longer.

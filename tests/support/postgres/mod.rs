@@ -68,11 +68,16 @@ impl PgServer {
 
     /// A database that nobody else uses; its URL.
     pub async fn create_database(&self) -> String {
+        // `template0` has no other users, so creations in parallel do not get in each other's way.
+        self.copy_database("template0").await
+    }
+
+    /// A database of one's own that begins as a copy of `template`, to which nobody is connected; its URL.
+    pub async fn copy_database(&self, template: &str) -> String {
         let name = format!("t_{}", uuid::Uuid::now_v7().simple());
         let mut admin =
             PgConnection::connect(&self.url("postgres")).await.expect("connect to the server's own database");
-        // `template0` has no other users, so creations in parallel do not get in each other's way.
-        let create = sqlx::AssertSqlSafe(format!("create database {name} template template0"));
+        let create = sqlx::AssertSqlSafe(format!("create database {name} template {template}"));
         sqlx::raw_sql(create).execute(&mut admin).await.expect("create a database");
         admin.close().await.ok();
         self.url(&name)

@@ -41,9 +41,11 @@ async fn children_are_stopped_in_reverse_order_and_by_force_past_their_deadline(
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_child_stopped_for_good_is_gone_and_the_others_are_served_meanwhile() {
     let (root, directory, _diary) = troop(root(), &["a"]).await;
-    root.start_child(stubborn("s").shutdown(Duration::from_millis(200))).await.expect("starts");
+    root.start_child(stubborn("s").shutdown(Duration::from_secs(1))).await.expect("starts");
     let stopping = root.stop_child("s");
     let restarting = async {
+        // An end is heard before requests: without this wait, "a" may be replaced before "s" is told.
+        wait_until("s is told", || status(&directory, "node/s") == Some(Status::Stopping)).await;
         let first = tell(&directory, "node/a", Order::Panic("boom"));
         replaced(&directory, "node/a", &first).await;
         status(&directory, "node/s")
