@@ -23,6 +23,9 @@ mod faults;
 #[path = "store_postgres/kitchen.rs"]
 mod kitchen;
 #[cfg(test)]
+#[path = "store_postgres/late.rs"]
+mod late;
+#[cfg(test)]
 #[path = "store_postgres/ownership.rs"]
 mod ownership;
 #[cfg(test)]
