@@ -34,6 +34,9 @@ mod races;
 #[cfg(test)]
 #[path = "store_postgres/statements.rs"]
 mod statements;
+#[cfg(test)]
+#[path = "store_postgres/upgrade.rs"]
+mod upgrade;
 
 #[cfg(test)]
 mod postgres {
