@@ -20,7 +20,13 @@ use super::{
 };
 
 /// A batch that has begun and waits for `held`; a repeat of `first` is recorded meanwhile.
-async fn behind_a_repeat(kit: &Kit, url: &str, held: PgConnection, first: JobId, late: &[Op]) -> Vec<OpResult> {
+async fn behind_a_repeat(
+    kit: &Kit,
+    url: &str,
+    held: PgConnection,
+    first: JobId,
+    late: &[Op],
+) -> Vec<OpResult> {
     let (done, ()) = tokio::join!(kit.store.commit(2, late), async {
         until_waiting(url, 1).await;
         let repeat = kit.store.commit(1, &[kit.birth_op(&[keyed("mail", "k", 60, 1)])]).await;

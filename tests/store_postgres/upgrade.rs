@@ -51,7 +51,10 @@ async fn what_the_first_schema_held_is_all_there_after_the_second() {
     let mut plain = plain(&url).await;
     let name = Cow::Borrowed("store");
     let first = Migration::new(1, name, MigrationType::Simple, FIRST.into_sql_str(), false);
-    Migrator::with_migrations(vec![first]).run_direct(None, &mut plain, false).await.expect("the first schema");
+    Migrator::with_migrations(vec![first])
+        .run_direct(None, &mut plain, false)
+        .await
+        .expect("the first schema");
     let old = Old::new();
     let rows = old.sql(ROWS, |id| format!("'{id}'"));
     sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut plain).await.expect("fills it");
