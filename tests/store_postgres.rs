@@ -23,6 +23,9 @@ mod faults;
 #[path = "store_postgres/kitchen.rs"]
 mod kitchen;
 #[cfg(test)]
+#[path = "store_postgres/late.rs"]
+mod late;
+#[cfg(test)]
 #[path = "store_postgres/ownership.rs"]
 mod ownership;
 #[cfg(test)]
@@ -31,6 +34,9 @@ mod races;
 #[cfg(test)]
 #[path = "store_postgres/statements.rs"]
 mod statements;
+#[cfg(test)]
+#[path = "store_postgres/upgrade.rs"]
+mod upgrade;
 
 #[cfg(test)]
 mod postgres {

@@ -45,6 +45,53 @@ mod sqlite {
         conformance::dead_letters::missing_fingerprints_are_made_by_upkeep(kit, forget).await;
     }
 
+    const FIRST: &str = include_str!("../migrations/sqlite/0001_store.sql");
+
+    const ROWS: &str = "
+        insert into job (id, kind, queue, tenant, payload, priority, birth_state, run_at, created_at, max_attempts,
+                         timeout_seconds, schema_version)
+        select column1, 'mail.send', 'mail', 'default', '{\"to\": \"a\"}', 5, column2, $NOW - 3600000000 + column3,
+               $NOW - 3600000000, 5, 300, 1
+        from (values ($queued, 0, 0), ($scheduled, 1, 7200000000), ($active, 0, 0), ($completed, 0, 0), ($dead, 0, 0));
+        insert into job_live (id, run_at, updated_at, shard, priority, state, queue, kind, tenant)
+        select id, run_at, created_at, $SHARD, 5, birth_state, queue, kind, tenant from job
+        where id not in ($completed, $dead);
+        insert into lease (job_id, session, boot, granted_at, fence, ttl_ms, started_seq, event_seq, attempt, shard,
+                           queue, worker)
+        values ($active, randomblob(16), randomblob(16), $NOW - 1800000000, $FENCE, 30000, 2, 2, 1, $SHARD, 'mail', 'w');
+        insert into outcome (job_id, finished_at, started_at, run_at, fence, event_seq, last_seq, started_seq, attempt,
+                             shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker, error_type,
+                             error_message)
+        select id, $NOW - 600000000, $NOW - 1200000000, run_at, $FENCE, 3, 3, 2, 1, $SHARD, 5,
+               case id when $dead then 7 else 6 end, case id when $dead then $FAILED else $COMPLETED end,
+               case id when $dead then 3 else 1 end, queue, kind, tenant, 'w',
+               case id when $dead then 'smtp' end, case id when $dead then 'mailbox is full' end
+        from job where id in ($completed, $dead);
+        insert into dead_letter (job_id, shard, queue, worker, error_type, error_message, failed_at, attempt)
+        select job_id, shard, queue, worker, error_type, error_message, finished_at, attempt
+        from outcome where state = 7;
+        insert into counter (shard, queue, lane, queued, scheduled, active, completed, failed)
+        values ($SHARD, 'mail', 0, 1, 1, 1, 1, 1);";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_first_schema_held_is_all_there_after_the_second() {
+        use sqlx::{AssertSqlSafe, Connection};
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = format!("sqlite://{}?mode=rwc", dir.path().join("ganger.db").display());
+        let mut plain = sqlx::SqliteConnection::connect(&file).await.expect("connects");
+        sqlx::raw_sql(FIRST).execute(&mut plain).await.expect("the first schema");
+        let old = conformance::upgrade::Old::new();
+        let now: i64 = sqlx::query_scalar("select cast(unixepoch('subsec') * 1000000 as integer)")
+            .fetch_one(&mut plain)
+            .await
+            .expect("tells the time");
+        let rows = old.sql(&ROWS.replace("$NOW", &now.to_string()), |id| format!("x'{}'", id.0.simple()));
+        sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut plain).await.expect("fills it");
+        plain.close().await.expect("closes");
+        let kit = open(dir.path()).await.expect("opens");
+        conformance::upgrade::what_the_first_schema_held_is_all_there(kit, old).await;
+    }
+
     conformance!(fresh);
 
     async fn open(dir: &Path) -> Result<Kit, StoreError> {

@@ -30,6 +30,7 @@ pub(crate) mod random;
 pub(crate) mod reconcile;
 pub(crate) mod settings;
 pub(crate) mod unique;
+pub(crate) mod upgrade;
 
 /// One test for each case of the suite.
 macro_rules! conformance {

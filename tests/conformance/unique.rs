@@ -10,12 +10,12 @@ use ganger::{
 
 use super::kit::{Kit, completed, failed, job, retry_after};
 
-const Q: &str = "mail";
+pub(crate) const Q: &str = "mail";
 
 /// Every state that is not terminal.
 const LIVE: i16 = 0b11_1111;
 
-fn unique(key: u8) -> NewJob {
+pub(crate) fn unique(key: u8) -> NewJob {
     with(UniqueKey { hash: [key; 32], period_seconds: None, states: LIVE, on_conflict: OnConflict::Existing })
 }
 

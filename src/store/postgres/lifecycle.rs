@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    Connection, SqlSafeStr,
+    Connection, PgConnection, SqlSafeStr,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -36,18 +36,23 @@ where (tenant, key) in (
     for update skip locked
 )";
 
-/// Unique keys that are free.
-const FREE_UNIQUES: &str = "delete from unique_key
-where key in (
-    select k.key
-    from unique_key k
-    left join outcome o on o.job_id = k.job_id
-    where k.expires_at <= now()
+/// Unique keys that seem free, locked.
+const LOCK_UNIQUES: &str = "select k.key
+from unique_key k
+left join outcome o on o.job_id = k.job_id
+where k.expires_at <= now()
+   or not exists (select from job_live l where l.id = k.job_id)
+      and (o.state is null or k.states & (1 << o.state) = 0)
+limit 5000
+for update of k skip locked";
+
+/// Those of them that are. A statement behind the locks: a key that was passed on while the first one read names a
+/// job that only this one sees.
+const FREE_UNIQUES: &str = "delete from unique_key k
+where k.key = any($1)
+  and (k.expires_at <= now()
        or not exists (select from job_live l where l.id = k.job_id)
-          and (o.state is null or k.states & (1 << o.state) = 0)
-    limit 5000
-    for update of k skip locked
-)";
+          and not exists (select from outcome o where o.job_id = k.job_id and k.states & (1 << o.state) <> 0))";
 
 /// Marks of connections that are long gone.
 const OLD_MARKS: &str = "delete from journal_mark where used_at < now() - interval '7 days'";
@@ -59,6 +64,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("now", NOW),
     ("partitions", PARTITIONS),
     ("expired keys", EXPIRED_KEYS),
+    ("lock uniques", LOCK_UNIQUES),
     ("free uniques", FREE_UNIQUES),
     ("old marks", OLD_MARKS),
     ("old nodes", OLD_NODES),
@@ -114,10 +120,20 @@ pub(super) async fn maintain(store: &PostgresStore) -> Result<(), StoreError> {
     let mut connection = open(&journal(&store.options, store.boot(), "upkeep")).await?;
     sqlx::query(PARTITIONS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(EXPIRED_KEYS).execute(&mut connection).await.map_err(store_error)?;
-    sqlx::query(FREE_UNIQUES).execute(&mut connection).await.map_err(store_error)?;
+    free_uniques(&mut connection).await?;
     sqlx::query(OLD_MARKS).execute(&mut connection).await.map_err(store_error)?;
     sqlx::query(OLD_NODES).execute(&mut connection).await.map_err(store_error)?;
     super::fingerprints::fill(&mut connection).await?;
     sqlx::query(OLD_OPERATIONS).execute(&mut connection).await.map_err(store_error)?;
     connection.close().await.map_err(store_error)
+}
+
+async fn free_uniques(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await.map_err(store_error)?;
+    let seem_free: Vec<Vec<u8>> =
+        sqlx::query_scalar(LOCK_UNIQUES).fetch_all(&mut *transaction).await.map_err(store_error)?;
+    if !seem_free.is_empty() {
+        sqlx::query(FREE_UNIQUES).bind(seem_free).execute(&mut *transaction).await.map_err(store_error)?;
+    }
+    transaction.commit().await.map_err(store_error)
 }

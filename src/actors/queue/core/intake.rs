@@ -91,7 +91,14 @@ impl QueueCore {
     /// The session never got these jobs: they are given back uncharged.
     pub fn undelivered(&mut self, jobs: &[(JobId, Fence)], out: &mut Vec<Effect>) {
         for (job, fence) in jobs {
-            if self.leases.get(*job).is_some_and(|lease| lease.fence == *fence) && !self.is_busy(*job) {
+            if self.leases.get(*job).is_none_or(|lease| lease.fence != *fence) {
+                continue;
+            }
+            if self.is_busy(*job) {
+                // An op of it is under way: behind that, or its time would run out as a death that was none.
+                let waiting = Waiting::SessionEnded { fence: *fence, charged: false };
+                self.waiting.entry(*job).or_default().push_back(waiting);
+            } else {
                 self.give_back(*job, *fence, "undelivered", out);
             }
         }

@@ -12,7 +12,7 @@ use super::{
     batch::{Batch, Placed, Results},
 };
 use crate::{
-    domain::{AttemptStatus, EventKind, Fence, JobId, JobState, fingerprint},
+    domain::{AttemptStatus, EventKind, Fence, JobId, JobState, Timestamp, fingerprint},
     store::{
         StoreError,
         ops::{AttemptError, EndKind, EndOp, Ended, OpResult},
@@ -21,14 +21,15 @@ use crate::{
 
 /// Ends leases whose fence holds: live row and lease go, the outcome packs the last attempt. Both rows are
 /// locked first, the live row before the lease as everywhere: a repeat of the submission that changed the
-/// lease meanwhile is seen, because a lock gives the newest row. Look-ups and deletes name the ids only, so
+/// lease meanwhile is seen, because a lock gives the newest row, and the end is at the time behind the locks, so that
+/// it is not before that. Look-ups and deletes name the ids only, so
 /// that no plan made while the tables were nearly empty looks at other rows.
 #[cfg(not(ganger_broken = "no_fence_check"))]
 const END: &str = "with ending as materialized (
     select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
            w.stack_trace, l.last_error, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
            l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
-           e.started_seq
+           e.started_seq, greatest($13, clock_timestamp()) as at
     from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
       as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type, error_message,
@@ -44,11 +45,11 @@ const END: &str = "with ending as materialized (
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
        reason, error_type, error_message, stack_trace, result)
-select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
+select id, at, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
        reason, error_type, coalesce(error_message, case state when 8 then last_error end), stack_trace, result::json
 from ending
-returning job_id, event_seq, shard, queue";
+returning job_id, event_seq, finished_at, shard, queue";
 
 /// The statement without its fence: a test that passes with it proves nothing (`--cfg ganger_broken`).
 #[cfg(ganger_broken = "no_fence_check")]
@@ -56,7 +57,7 @@ const END: &str = "with ending as materialized (
     select w.id, w.shard, w.state, w.end_kind, w.attempt_status, w.result, w.reason, w.error_type, w.error_message,
            w.stack_trace, l.last_error, l.deaths + w.deaths as deaths, l.queue, l.kind, l.tenant, l.priority, l.run_at,
            l.replay_count, l.last_replayed_at, e.fence, e.event_seq, e.attempt, e.worker, e.granted_at, e.due_at,
-           e.started_seq
+           e.started_seq, greatest($13, clock_timestamp()) as at
     from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::smallint[], $5::smallint[], $6::smallint[],
                 $7::integer[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
       as w (id, shard, fence, state, end_kind, attempt_status, deaths, result, reason, error_type, error_message,
@@ -72,11 +73,11 @@ const END: &str = "with ending as materialized (
 insert into outcome (job_id, finished_at, started_at, due_at, run_at, fence, event_seq, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
        reason, error_type, error_message, stack_trace, result)
-select id, $13, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
+select id, at, granted_at, due_at, run_at, fence, event_seq + 1, started_seq, attempt, deaths,
        replay_count, last_replayed_at, shard, priority, state, end_kind, attempt_status, queue, kind, tenant, worker,
        reason, error_type, coalesce(error_message, case state when 8 then last_error end), stack_trace, result::json
 from ending
-returning job_id, event_seq, shard, queue";
+returning job_id, event_seq, finished_at, shard, queue";
 
 /// Puts jobs that failed for good into the dead letters; how often they were replayed goes with them.
 const DEAD_LETTER: &str =
@@ -138,7 +139,7 @@ pub(super) async fn run(
     let mut stale = Placed::new();
     let (mut failed, mut fingerprints) = (Vec::new(), Vec::new());
     for (place, op) in ops {
-        let Some(seq) = ended.get(&op.job) else {
+        let Some((seq, at)) = ended.get(&op.job).copied() else {
             stale.push((*place, *op));
             continue;
         };
@@ -149,7 +150,7 @@ pub(super) async fn run(
             fingerprints.push(error(&op.kind).map(print).unwrap_or_default());
         }
         batch.effects.told.push((op.job, Some(state), *place));
-        let ended = Ended { state, at: batch.now, seq: *seq, entry: None, wakes: Vec::new() };
+        let ended = Ended { state, at, seq, entry: None, wakes: Vec::new() };
         results.set(*place, OpResult::Ended(ended));
     }
     if !failed.is_empty() {
@@ -163,8 +164,11 @@ pub(super) async fn run(
     answer_stale(batch, &stale, results).await
 }
 
-/// Runs the statement; gives the `seq` of each job's end.
-async fn end(batch: &mut Batch<'_>, ops: &Placed<'_, EndOp>) -> Result<HashMap<JobId, i64>, StoreError> {
+/// Runs the statement; gives the `seq` and the time of each job's end.
+async fn end(
+    batch: &mut Batch<'_>,
+    ops: &Placed<'_, EndOp>,
+) -> Result<HashMap<JobId, (i64, Timestamp)>, StoreError> {
     let kinds = || ops.iter().map(|(_, op)| &op.kind);
     let text = |of: fn(&AttemptError) -> Option<&str>| -> Vec<Option<String>> {
         kinds().map(|kind| error(kind).and_then(of).map(clean)).collect()
@@ -199,11 +203,11 @@ async fn end(batch: &mut Batch<'_>, ops: &Placed<'_, EndOp>) -> Result<HashMap<J
     let mut ended = HashMap::with_capacity(rows.len());
     for row in &rows {
         let mut columns = Columns::of(row);
-        let (job, seq, shard) = (columns.job()?, columns.next()?, columns.shard()?);
+        let (job, seq, at, shard) = (columns.job()?, columns.next()?, columns.time()?, columns.shard()?);
         if let Some(state) = states.get(&job) {
             batch.effects.moved(shard, columns.next()?, JobState::Active, *state);
         }
-        ended.insert(job, seq);
+        ended.insert(job, (seq, at));
     }
     Ok(ended)
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     super::{error::store_error, reads, remove},
     batch::{Batch, Placed, Results},
+    keys,
 };
 use crate::{
     domain::JobId,
@@ -35,6 +36,8 @@ pub(super) async fn run(
         return Ok(());
     }
     let ids: Vec<Uuid> = ops.iter().map(|(_, op)| op.job.0).collect();
+    // Retention may be removing the same jobs: whoever comes second finds nothing, and counts nothing.
+    keys::finished(batch, ids.iter()).await?;
     let read = reads::parts::load(batch.connection, &ids).await?;
     let found: HashMap<JobId, JobParts> = read.into_iter().map(|(_, parts)| (parts.job.id, parts)).collect();
     let needed: Vec<Uuid> =

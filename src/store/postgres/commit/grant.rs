@@ -17,21 +17,22 @@ use crate::{
 };
 
 /// Gives a lease for each ready job. The live row is locked, so that a repeat of its submission, which
-/// any node may answer, numbers its timeline row before or after the lease's. By lateral look-ups, in the
+/// any node may answer, numbers its timeline row before or after the lease's; the lease is not given before what the
+/// row was changed by while the batch waited for it. By lateral look-ups, in the
 /// order of the array, which is that of the ids: the plan of a join, made while the tables were nearly
 /// empty, walks whole indexes.
 const GRANT: &str = "with given as (
     insert into lease (job_id, session, boot, granted_at, due_at, fence, ttl_ms, started_seq, event_seq, attempt,
                        shard, queue, worker)
-    select r.id, r.session, r.boot, $8, case when r.state <> 0 then least(r.run_at, $8) end,
+    select r.id, r.session, r.boot, greatest($8, r.updated_at), case when r.state <> 0 then least(r.run_at, $8) end,
            greatest(r.fence + 1, r.floor), r.ttl_ms, r.seq, r.seq, r.attempt + 1, r.shard, r.queue, r.worker
     from (
         select w.id, w.floor, w.worker, w.session, w.boot, w.ttl_ms, w.shard, l.queue, l.state, l.run_at, l.fence,
-               l.attempt, l.event_seq + case when l.state = 0 then 1 else 2 end as seq
+               l.updated_at, l.attempt, l.event_seq + case when l.state = 0 then 1 else 2 end as seq
         from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[], $7::bigint[])
           as w (id, shard, floor, worker, session, boot, ttl_ms)
         cross join lateral (
-            select l.shard, l.queue, l.state, l.gate, l.run_at, l.fence, l.attempt, l.event_seq,
+            select l.shard, l.queue, l.state, l.gate, l.run_at, l.fence, l.updated_at, l.attempt, l.event_seq,
                    l.expires_at
             from job_live l where l.id = w.id limit 1 for no key update
         ) l
@@ -39,9 +40,9 @@ const GRANT: &str = "with given as (
           and (l.expires_at is null or l.fence > 0 or l.expires_at > $8)
     ) r
     on conflict (job_id) do nothing
-    returning job_id, fence, attempt, started_seq, due_at
+    returning job_id, fence, attempt, granted_at, started_seq, due_at
 )
-select g.job_id, g.fence, g.attempt, g.started_seq,
+select g.job_id, g.fence, g.attempt, g.granted_at, g.started_seq,
        case when g.due_at is null then 0::smallint else l.state end, l.shard, l.queue, l.priority, l.run_at, l.deaths,
        j.kind, j.tenant, j.payload::text, j.max_attempts, j.timeout_seconds, j.schema_version, j.created_at,
        j.options, j.dependency_policy is not null
@@ -133,7 +134,8 @@ async fn expired(batch: &mut Batch<'_>, jobs: Vec<Uuid>) -> Result<HashSet<JobId
 
 fn read(columns: &mut Columns<'_>, batch: &mut Batch<'_>) -> Result<(JobId, Granted), StoreError> {
     let job = columns.job()?;
-    let (fence, attempt, seq) = (columns.fence()?, columns.next()?, columns.next()?);
+    let (fence, attempt) = (columns.fence()?, columns.next()?);
+    let (granted_at, seq) = (columns.time()?, columns.next()?);
     let (from, shard, queue): (JobState, _, String) = (columns.state()?, columns.shard()?, columns.next()?);
     batch.effects.moved(shard, &queue, from, JobState::Active);
     let (priority, run_at, deaths) = (columns.next()?, columns.time()?, columns.next()?);
@@ -145,7 +147,7 @@ fn read(columns: &mut Columns<'_>, batch: &mut Batch<'_>) -> Result<(JobId, Gran
         job,
         fence,
         attempt,
-        granted_at: batch.now,
+        granted_at,
         from,
         seq,
         kind,

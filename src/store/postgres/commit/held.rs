@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +18,12 @@ use crate::{
     store::{StoreError, ops::LiveEntry},
 };
 
-const LOCK: &str = "select from job_live where id = any($1) order by id for update";
+/// With the time behind the locks: whoever held them may have written later than this batch began, and a timeline
+/// must not go back.
+const LOCK: &str = "with locked as materialized (
+    select id from job_live where id = any($1) order by id for update
+)
+select clock_timestamp() from (select count(*) from locked) n";
 const LOCK_SHARED: &str = "select from job_live where id = any($1) order by id for key share";
 const LOCK_LETTERS: &str = "select from dead_letter where job_id = any($1) order by job_id for update";
 const LOCK_LETTERS_SHARED: &str =
@@ -215,14 +221,16 @@ impl Held {
     }
 }
 
-/// Locks live rows for a change, and their dead letters with `letters`.
+/// Locks live rows for a change, and their dead letters with `letters`. The batch happens behind that.
 pub(super) async fn lock(
     batch: &mut Batch<'_>,
     jobs: &BTreeSet<Uuid>,
     letters: bool,
 ) -> Result<(), StoreError> {
     let jobs: Vec<Uuid> = jobs.iter().copied().collect();
-    sqlx::query(LOCK).bind(&jobs).execute(&mut *batch.connection).await.map_err(store_error)?;
+    let locked = sqlx::query_scalar::<_, DateTime<Utc>>(LOCK).bind(&jobs);
+    let now = locked.fetch_one(&mut *batch.connection).await.map_err(store_error)?;
+    batch.now = batch.now.max(now.into());
     if letters {
         sqlx::query(LOCK_LETTERS).bind(&jobs).execute(&mut *batch.connection).await.map_err(store_error)?;
     }

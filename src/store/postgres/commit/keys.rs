@@ -48,11 +48,11 @@ from outcome o
 where o.job_id = any($1)
 order by o.job_id";
 
-const LOCK_FINISHED: &str = "select from outcome where job_id = any($1) order by job_id for update";
-
-/// The time behind the locks: a batch that waited for them began before those that it waited for ended, and a
-/// timeline must not go back.
-const BEHIND_LOCKS: &str = "select clock_timestamp()";
+/// With the time behind the locks, as where live rows are locked.
+const LOCK_FINISHED: &str = "with locked as materialized (
+    select job_id from outcome where job_id = any($1) order by job_id for update
+)
+select clock_timestamp() from (select count(*) from locked) n";
 
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("keys holders", HOLDERS),
@@ -61,7 +61,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     ("keys give back", GIVE_BACK),
     ("keys finished", FINISHED),
     ("keys lock finished", LOCK_FINISHED),
-    ("keys behind locks", BEHIND_LOCKS),
 ];
 
 type Key<'a> = (&'a str, &'a str);
@@ -245,11 +244,7 @@ pub(super) async fn record_repeats(batch: &mut Batch<'_>, repeats: &[JobId]) -> 
     held::lock(batch, &ids, false).await?;
     let mut live = held::load(batch, ids.iter().copied().collect()).await?;
     let finished = finished(batch, ids.iter().filter(|id| !live.contains_key(&JobId(**id)))).await?;
-    let now: DateTime<Utc> =
-        sqlx::query_scalar(BEHIND_LOCKS).fetch_one(&mut *batch.connection).await.map_err(store_error)?;
-    let now = Timestamp::from(now);
-    // What else the batch does to these jobs comes behind the repeats, and must not seem to be before them.
-    batch.now = batch.now.max(now);
+    let now = batch.now;
     for (job, count) in counts {
         for _ in 0..count {
             if let Some(row) = live.get_mut(&job) {
@@ -281,7 +276,8 @@ fn repeat(job: JobId, seq: i64, state: JobState, at: Timestamp) -> Event {
     Event { job, seq, at, kind: EventKind::DuplicateSuppressed, state, who: None, metadata: None }
 }
 
-/// How finished jobs ended, with the newest `seq` of each timeline; their outcomes stay locked.
+/// How finished jobs ended, with the newest `seq` of each timeline; their outcomes stay locked, and the batch happens
+/// behind that.
 pub(super) async fn finished(
     batch: &mut Batch<'_>,
     jobs: impl Iterator<Item = &Uuid>,
@@ -290,7 +286,9 @@ pub(super) async fn finished(
     if jobs.is_empty() {
         return Ok(BTreeMap::new());
     }
-    sqlx::query(LOCK_FINISHED).bind(&jobs).execute(&mut *batch.connection).await.map_err(store_error)?;
+    let locked = sqlx::query_scalar::<_, DateTime<Utc>>(LOCK_FINISHED).bind(&jobs);
+    let now = locked.fetch_one(&mut *batch.connection).await.map_err(store_error)?;
+    batch.now = batch.now.max(now.into());
     let rows =
         sqlx::query(FINISHED).bind(&jobs).fetch_all(&mut *batch.connection).await.map_err(store_error)?;
     rows.iter()

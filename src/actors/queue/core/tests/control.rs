@@ -1,6 +1,6 @@
 //! Orders of operators in the model, and what they promise one by one.
 
-use super::*;
+use super::{rig::somebody, *};
 use crate::{
     domain::{QueueConfig, QueuePatch, SubmitDefaults},
     store::ops::{Requester, SubmitRefusal},
@@ -300,4 +300,22 @@ fn the_lease_time_is_set_for_new_leases_and_only_prolongs_running_ones() {
     assert_eq!(rig.core.leases().shortest_ttl_ms(), Some(2_000));
     rig.set(configure(r#"{"leaseTtlSeconds":60}"#));
     assert_eq!(rig.core.leases().shortest_ttl_ms(), Some(60_000));
+}
+
+#[test]
+fn what_was_never_handed_over_is_given_back_behind_the_op_that_is_under_way() {
+    let mut rig = rig();
+    rig.submit(1, 5, 0, 0);
+    rig.session(1);
+    rig.settle();
+    let (job, fence) = rig.nth_started(0).expect("one is leased");
+    // An operator's change comes first, and finds it running.
+    let what = Interference::Update { patch: Box::default(), by: somebody() };
+    rig.step(|core, _, out| core.interfere(job, what, None, out));
+    rig.step(|core, _, out| core.undelivered(&[(job, fence)], out));
+    rig.commit(0, false);
+    let given_back = rig.writes.iter().any(|write| {
+        matches!(write, Write::End { job: ended, kind: EndKind::Released { .. }, .. } if *ended == job)
+    });
+    assert!(given_back, "its time would run out as a worker's death: {:?}", rig.writes);
 }

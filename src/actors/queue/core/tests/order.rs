@@ -1,10 +1,6 @@
 //! Strict order while what waits is still being read.
 
-use super::{
-    control::configure,
-    rig::Reading,
-    *,
-};
+use super::{control::configure, rig::Reading, *};
 
 impl Rig {
     /// The core begins anew with what is in the store: nothing has been read yet.
@@ -23,7 +19,8 @@ impl Rig {
 
     /// The reading of one priority is answered.
     fn read_priority(&mut self, wanted: i16, fails: bool) {
-        let is_it = |reading: &Reading| matches!(reading, Reading::Window { priority, .. } if *priority == wanted);
+        let is_it =
+            |reading: &Reading| matches!(reading, Reading::Window { priority, .. } if *priority == wanted);
         let nth = self.readings.iter().position(is_it).expect("it is being read");
         self.read(nth, fails);
     }
