@@ -1,7 +1,11 @@
 //! ```text
 //! round:  a node with one crash point armed ── script ──> (it dies? start it again, disarmed, and go on)
-//! end:    drain ──> dump ──> history::assert_sound, and every job of the script ended as it should
+//! end:    drain ──> dump ──> history::assert_sound, every job of the script ended as it should, counts agree with
+//!         rows, every actor runs; the same once more after another start
 //! ```
+//!
+//! A round lasts 2 to 4 s, and more for a reason: a `stall` stands still for 3.5 s; after a `panic` that took the
+//! answer of a report or of log lines with it, the session brings them again after its 5 s (`REPORT_AGAIN`).
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -62,6 +66,8 @@ const OTHER_POINTS: [(&str, bool); 10] = [
     ("worker.assign", false),
     ("worker.done", false),
 ];
+/// What has found a defect before is played first, and so in every run: a queue whose load panicked never loaded.
+const FOUND: [(&str, &str); 1] = [("queue.load", "panic")];
 const ACTIONS: [&str; 4] = ["kill", "error", "panic", "stall"];
 
 /// One round: where, what, and on which engine.
@@ -89,10 +95,12 @@ fn faults() -> Vec<Fault> {
         }
     }
     faults.sort_by_cached_key(|fault| {
+        let is_new = !FOUND.contains(&(fault.point.as_str(), fault.action));
         let text = format!("{fault:?}");
-        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let chance = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        })
+        });
+        (is_new, chance)
     });
     faults
 }
@@ -104,11 +112,8 @@ pub async fn pass_all() {
         let ends = script::play(&mut rig).await;
         rig.check(&ends).await;
         let passed = rig.passed();
-        let missed: Vec<String> = points()
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|name| !passed.contains(name))
-            .collect();
+        let missed: Vec<String> =
+            points().into_iter().map(|(name, _)| name).filter(|name| !passed.contains(name)).collect();
         assert!(missed.is_empty(), "{engine:?}: the script does not pass {missed:?}");
     }
 }

@@ -298,7 +298,15 @@ impl Rig {
 /// The overview and the queues' own counts, from counters, say what the rows say.
 async fn counts_agree(api: &Api, dump: &Dump) {
     const STATES: [&str; 9] = [
-        "queued", "active", "completed", "failed", "canceled", "scheduled", "retrying", "blocked", "throttled",
+        "queued",
+        "active",
+        "completed",
+        "failed",
+        "canceled",
+        "scheduled",
+        "retrying",
+        "blocked",
+        "throttled",
     ];
     wait_for("the counts agree with the rows", COUNT_DEADLINE, || async {
         let overview = api.get("/api/v1/overview").await.expect(200);
