@@ -42,6 +42,13 @@ fn pass_in_transaction<'a>(ops: impl IntoIterator<Item = &'a Op>) -> Result<(), 
     told.map_err(|injected| StoreError::Unavailable(injected.to_string()))
 }
 
+/// Passes a crash point for each operation of a batch that is committed and not yet answered. Its failure is an answer
+/// that is lost: why.
+fn pass_after_commit(ops: &[Op]) -> Result<(), String> {
+    let told = ops.iter().try_for_each(|op| crate::crash_point::pass("after_commit", op.name()));
+    told.map_err(|injected| injected.to_string())
+}
+
 pub use contract::{Settled, Store};
 pub use error::{CommitError, StoreError, UnknownCommit};
 pub use logs::JobLogs;

@@ -1,7 +1,11 @@
 //! ```text
 //! round:  a node with one crash point armed ── script ──> (it dies? start it again, disarmed, and go on)
-//! end:    drain ──> dump ──> history::assert_sound, and every job of the script ended as it should
+//! end:    drain ──> dump ──> history::assert_sound, every job of the script ended as it should, counts agree with
+//!         rows, every actor runs; the same once more after another start
 //! ```
+//!
+//! A round lasts 2 to 4 s, and more for a reason: a `stall` stands still for 3.5 s; after a `panic` that took the
+//! answer of a report or of log lines with it, the session brings them again after its 5 s (`REPORT_AGAIN`).
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -13,8 +17,10 @@
 mod rig;
 mod script;
 
-use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
+
+use futures_util::FutureExt as _;
 
 use crate::support::nightly;
 use rig::{Engine, Rig};
@@ -60,6 +66,8 @@ const OTHER_POINTS: [(&str, bool); 10] = [
     ("worker.assign", false),
     ("worker.done", false),
 ];
+/// What has found a defect before is played first, and so in every run: a queue whose load panicked never loaded.
+const FOUND: [(&str, &str); 1] = [("queue.load", "panic")];
 const ACTIONS: [&str; 4] = ["kill", "error", "panic", "stall"];
 
 /// One round: where, what, and on which engine.
@@ -87,10 +95,12 @@ fn faults() -> Vec<Fault> {
         }
     }
     faults.sort_by_cached_key(|fault| {
+        let is_new = !FOUND.contains(&(fault.point.as_str(), fault.action));
         let text = format!("{fault:?}");
-        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let chance = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        })
+        });
+        (is_new, chance)
     });
     faults
 }
@@ -98,41 +108,47 @@ fn faults() -> Vec<Fault> {
 /// Plays the script without a fault on both engines: it passes every point, and ends as it should.
 pub async fn pass_all() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
-        let hits = tempfile::NamedTempFile::new().expect("make a file for the hits");
-        let mut rig = Rig::start(engine, &[("GANGER_CRASH_HITS", &hits.path().display().to_string())]).await;
+        let mut rig = Rig::start(engine, None).await;
         let ends = script::play(&mut rig).await;
         rig.check(&ends).await;
-        let passed = std::fs::read_to_string(hits.path()).expect("read the hits");
-        let passed: BTreeSet<&str> = passed.lines().collect();
-        let missed: Vec<String> = points()
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|name| !passed.contains(name.as_str()))
-            .collect();
+        let passed = rig.passed();
+        let missed: Vec<String> =
+            points().into_iter().map(|(name, _)| name).filter(|name| !passed.contains(name)).collect();
         assert!(missed.is_empty(), "{engine:?}: the script does not pass {missed:?}");
     }
 }
 
-/// Plays the rounds that were asked for.
+/// Plays the rounds that were asked for: all of them, whichever fail.
 pub async fn play() {
     let faults = faults();
     let (mut deaths, mut played) = (0_u64, 0_u64);
+    let mut failed = Vec::new();
     let began = Instant::now();
     for round in nightly::rounds(ROUNDS) {
         let Some(fault) = usize::try_from(round).ok().and_then(|round| faults.get(round)) else { break };
         println!("round {round} of {}: {fault:?}", faults.len());
-        let armed = format!("{}:{}:1", fault.point, fault.action);
-        let mut rig = Rig::start(fault.engine, &[("GANGER_CRASH_POINT", &armed)]).await;
-        let ends = script::play(&mut rig).await;
-        rig.check(&ends).await;
-        if fault.action == "kill" {
-            assert!(rig.deaths() > 0, "the node was to die at {} and did not", fault.point);
+        let started = Instant::now();
+        // What went wrong is printed as it happens, the node's log with it.
+        match AssertUnwindSafe(play_one(fault)).catch_unwind().await {
+            Ok(died) => deaths += died,
+            Err(_) => failed.push(format!("round {round}: {fault:?}")),
         }
-        deaths += rig.deaths();
+        println!("  {:.1} s", started.elapsed().as_secs_f64());
         played += 1;
     }
     nightly::figure("sweep", "faults_in_all", faults.len());
     nightly::figure("sweep", "faults_played", played);
     nightly::figure("sweep", "deaths_by_crash_point", deaths);
     nightly::figure("sweep", "seconds", began.elapsed().as_secs());
+    assert!(failed.is_empty(), "{} of {played} rounds failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// One round; how often the node died.
+async fn play_one(fault: &Fault) -> u64 {
+    let mut rig = Rig::start(fault.engine, Some((&fault.point, fault.action))).await;
+    let ends = script::play(&mut rig).await;
+    rig.check(&ends).await;
+    assert!(rig.passed().contains(&fault.point), "{} was not passed", fault.point);
+    assert_eq!(rig.deaths() > 0, fault.action == "kill", "deaths at {}", fault.point);
+    rig.deaths()
 }

@@ -1,6 +1,6 @@
 //! A node that may die at any request, and a client that does not give up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -17,6 +17,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 /// A count that may be wrong after a fault is counted anew at the next quiet moment.
 const COUNT_DEADLINE: Duration = Duration::from_secs(10);
+/// The file of the points that were passed.
+const HITS: &str = "hits";
 const AGAIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy)]
@@ -36,32 +38,53 @@ pub(super) struct Rig {
     pub(super) node: NodeProcess,
     log: Recorder,
     folder: TempDir,
+    /// The point at which something is to happen.
+    armed: Option<String>,
     deaths: u64,
 }
 
 impl Rig {
-    pub(super) async fn start(engine: Engine, armed: &[(&str, &str)]) -> Self {
+    /// A new node, with an action at the first passage of a point.
+    pub(super) async fn start(engine: Engine, armed: Option<(&str, &str)>) -> Self {
+        let folder = tempfile::tempdir().expect("make a folder for the history");
+        let log = Recorder::create(&folder.path().join("history.jsonl"));
         let settings = NodeProcess::builder()
             .env("WORKER_CONCURRENCY", 8)
             .env("LEASE_TTL", "1s")
             .env("HEARTBEAT_INTERVAL", "250ms")
-            .env("LOG_LEVEL", "warn");
+            .env("LOG_LEVEL", "warn")
+            .env("GANGER_CRASH_HITS", folder.path().join(HITS).display());
         let settings = match engine {
             Engine::Sqlite => settings,
             Engine::Postgres => settings.postgres(&PgServer::shared().create_database().await),
         };
-        let settings = armed.iter().fold(settings, |settings, (name, value)| settings.env(name, value));
-        let folder = tempfile::tempdir().expect("make a folder for the history");
-        let log = Recorder::create(&folder.path().join("history.jsonl"));
-        // A point on the way of the start itself may end it before it listens.
-        let mut node = settings.spawn();
-        let mut deaths = 0;
-        if node.listens_or_ends().await.is_err() {
-            deaths += 1;
-            node.set_env("GANGER_CRASH_POINT", "");
-            node.restart().await;
+        let settings = match armed {
+            Some((point, action)) => settings.env("GANGER_CRASH_POINT", format!("{point}:{action}:1")),
+            None => settings,
+        };
+        let node = settings.spawn();
+        let mut rig = Self { node, log, folder, armed: armed.map(|(point, _)| point.to_owned()), deaths: 0 };
+        rig.listens().await;
+        rig
+    }
+
+    /// Waits until the node listens. A point on the way of the start itself may end it before it does.
+    async fn listens(&mut self) {
+        if self.node.listens_or_ends().await.is_err() {
+            self.died().await;
         }
-        Self { node, log, folder, deaths }
+    }
+
+    async fn died(&mut self) {
+        self.deaths += 1;
+        self.disarm();
+        self.node.restart().await;
+    }
+
+    /// The points that were passed, by any run of the node.
+    pub(super) fn passed(&self) -> BTreeSet<String> {
+        let passed = std::fs::read_to_string(self.folder.path().join(HITS)).unwrap_or_default();
+        passed.lines().map(str::to_owned).collect()
     }
 
     /// How often the crash point ended the node.
@@ -88,8 +111,7 @@ impl Rig {
                 }
                 Err(error) if self.node.has_ended() => {
                     println!("  died at {method} {path} ({error})");
-                    self.deaths += 1;
-                    self.disarm().await;
+                    self.died().await;
                 }
                 Err(error) => println!("  {method} {path}: {error}"),
             }
@@ -98,24 +120,22 @@ impl Rig {
         }
     }
 
-    async fn disarm(&mut self) {
+    fn disarm(&mut self) {
         self.node.set_env("GANGER_CRASH_POINT", "");
-        self.node.restart().await;
     }
 
-    /// Kills the node and starts it again, armed as it was; a start that the point ends is repeated disarmed.
+    /// Kills the node and starts it again, armed as long as nothing has happened: a point that each start passes
+    /// would act at each.
     pub(super) async fn kill(&mut self) {
         if self.node.has_ended() {
-            self.deaths += 1;
-            self.disarm().await;
-            return;
+            return self.died().await;
         }
         self.node.kill9();
-        self.node.relaunch();
-        if self.node.listens_or_ends().await.is_err() {
-            self.deaths += 1;
-            self.disarm().await;
+        if self.armed.as_ref().is_some_and(|point| self.passed().contains(point)) {
+            self.disarm();
         }
+        self.node.relaunch();
+        self.listens().await;
     }
 
     /// Submits a job and returns its id.
@@ -225,11 +245,11 @@ impl Rig {
     /// After the script: the node comes to rest without help, in good order; started again, it says the same.
     pub(super) async fn check(&mut self, ends: &[End]) {
         if self.node.has_ended() {
-            self.deaths += 1;
-            self.disarm().await;
+            self.died().await;
         }
         let before = self.rests(ends).await;
-        self.disarm().await;
+        self.disarm();
+        self.node.restart().await;
         let after = self.rests(ends).await;
         assert_eq!(before, after, "another start changed what had come to rest");
     }
@@ -278,7 +298,15 @@ impl Rig {
 /// The overview and the queues' own counts, from counters, say what the rows say.
 async fn counts_agree(api: &Api, dump: &Dump) {
     const STATES: [&str; 9] = [
-        "queued", "active", "completed", "failed", "canceled", "scheduled", "retrying", "blocked", "throttled",
+        "queued",
+        "active",
+        "completed",
+        "failed",
+        "canceled",
+        "scheduled",
+        "retrying",
+        "blocked",
+        "throttled",
     ];
     wait_for("the counts agree with the rows", COUNT_DEADLINE, || async {
         let overview = api.get("/api/v1/overview").await.expect(200);

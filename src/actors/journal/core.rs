@@ -137,14 +137,14 @@ async fn commit(
     health: &LaneHealth,
     ops: &[Op],
 ) -> Result<Vec<OpResult>, StoreError> {
-    pass("before_commit", ops)?;
+    let told = ops.iter().try_for_each(|op| crate::crash_point::pass("before_commit", op.name()));
+    told.map_err(|injected| StoreError::Unavailable(injected.to_string()))?;
     loop {
         let began = std::time::Instant::now();
         let done = store.commit(lane, ops).await;
         crate::metrics::batch(ops.len(), began.elapsed(), done.is_ok());
         match done {
-            // An answer that is lost here is a store that failed after it had committed.
-            Ok(results) => return pass("after_commit", ops).map(|()| results),
+            Ok(results) => return Ok(results),
             Err(CommitError::Failed(error)) => return Err(error),
             Err(CommitError::Unknown(unknown)) => {
                 tracing::warn!(cause = %unknown.cause, "the answer of a commit was lost");
@@ -165,12 +165,6 @@ async fn commit(
             }
         }
     }
-}
-
-/// Passes a crash point for each op.
-fn pass(site: &str, ops: &[Op]) -> Result<(), StoreError> {
-    let told = ops.iter().try_for_each(|op| crate::crash_point::pass(site, op.name()));
-    told.map_err(|injected| StoreError::Unavailable(injected.to_string()))
 }
 
 /// Sees to it that a lane that knows again, or whose batch has panicked, takes what it is sent.

@@ -172,7 +172,10 @@ impl Actor for QueueActor {
                     state.publish();
                     state.publish_condition();
                 }
-                while state.tasks.try_join_next().is_some() {}
+                while let Some(ended) = state.tasks.try_join_next() {
+                    // What it was to read never comes, and nothing but a new memory asks for it again.
+                    ended.map_err(|error| format!("a read ended without an answer: {error}"))?;
+                }
                 // Re-armed last: a slow handler must not pile up ticks in the mailbox.
                 drop(myself.send_after(TICK, || QueueMessage::Tick));
             }

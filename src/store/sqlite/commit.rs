@@ -56,10 +56,13 @@ pub(super) async fn commit(writer: &mut writer::Writer, ops: &[Op]) -> Result<Ve
     // Until it is answered: the caller may go away, and what comes next must not mistake its number.
     writer.unsettled = Some(seq);
     let cause = match timeout(DEADLINE, writer.try_commit()).await {
-        Ok(Ok(())) => {
-            writer.unsettled = None;
-            return Ok(results);
-        }
+        Ok(Ok(())) => match crate::store::pass_after_commit(ops) {
+            Ok(()) => {
+                writer.unsettled = None;
+                return Ok(results);
+            }
+            Err(cause) => cause,
+        },
         Ok(Err(writer::CommitFault::Undone(error))) => {
             writer.unsettled = None;
             return Err(CommitError::Failed(error));

@@ -164,7 +164,10 @@ async fn attempt(
         .collect();
     let answer = tokio::time::timeout(COMMIT_DEADLINE, connection.commit()).await;
     let cause = match answer {
-        Ok(Ok(())) => return Ok(results),
+        Ok(Ok(())) => match crate::store::pass_after_commit(ops) {
+            Ok(()) => return Ok(results),
+            Err(cause) => cause,
+        },
         Ok(Err(error)) if is_definite(&error) => return Err(Attempt::Failed(store_error(error))),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer to COMMIT within 10 s".to_owned(),
