@@ -114,3 +114,19 @@ async fn the_supervision_tree_of_another_node_is_not_this_ones() {
     let problem = api.get("/api/v1/supervision?node=elsewhere").await.expect(404);
     assert_eq!(problem["code"], "node_not_found");
 }
+
+#[tokio::test]
+async fn big_integers_that_differ_are_other_payloads() {
+    let (_node, api) = node().await;
+    let body = |number: &str| {
+        format!(r#"{{"type":"none","queue":"q","idempotencyKey":"k","payload":{{"id":{number}}}}}"#)
+            .into_bytes()
+    };
+    let json = [("content-type", "application/json")];
+    let first = "123456789012345678901234567890";
+    api.post_raw("/api/v1/jobs", &json, body(first)).await.expect(202);
+    api.post_raw("/api/v1/jobs", &json, body(first)).await.expect(200);
+    let problem =
+        api.post_raw("/api/v1/jobs", &json, body("123456789012345678901234567891")).await.expect(409);
+    assert_eq!(problem["code"], "idempotency_key_mismatch");
+}

@@ -216,7 +216,13 @@ impl Kit {
     }
 
     pub(crate) fn cancel_op(&self, queue: &str, job: JobId) -> Op {
-        Op::Cancel(CancelOp { owner: self.owner(queue), job, reason: "asked".into(), unstarted_only: false, by: None })
+        Op::Cancel(CancelOp {
+            owner: self.owner(queue),
+            job,
+            reason: "asked".into(),
+            unstarted_only: false,
+            by: None,
+        })
     }
 
     pub(crate) async fn cancel(&self, queue: &str, job: JobId) -> Canceled {

@@ -324,7 +324,8 @@ impl QueueState {
             self.is_loaded && self.core.is_granting_at_all(),
         );
         self.args.hub.tell(std::mem::take(&mut self.told));
-        if self.is_loaded && std::mem::replace(&mut self.was_full, self.core.is_full()) != self.core.is_full() {
+        if self.is_loaded && std::mem::replace(&mut self.was_full, self.core.is_full()) != self.core.is_full()
+        {
             self.publish_condition();
         }
     }
