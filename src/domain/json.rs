@@ -1,6 +1,6 @@
 //! JSON kept byte for byte: what came in goes out, big integers and `\u0000` included.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -102,11 +102,7 @@ pub fn check(text: &str, depth_max: usize) -> Result<(), JsonFault> {
             }
             b'"' => at = check_string(bytes, at + 1)?,
             b'-' | b'0'..=b'9' => {
-                let end = at
-                    + bytes[at..]
-                        .iter()
-                        .take_while(|b| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
-                        .count();
+                let end = number_end(bytes, at);
                 // Short numbers without an exponent are always in range; most are.
                 if end - at > 300 || bytes[at..end].iter().any(|b| matches!(b, b'e' | b'E')) {
                     let value: f64 = text[at..end].parse().unwrap_or(f64::INFINITY);
@@ -120,6 +116,70 @@ pub fn check(text: &str, depth_max: usize) -> Result<(), JsonFault> {
         }
     }
     Ok(())
+}
+
+/// `text` as two values are compared by it: numbers that a [`serde_json::Value`] would round (integers beyond 64 bits,
+/// fractions of more digits than a double tells apart) are written as strings, digit for digit. What a `Value` holds
+/// exactly stays as it is.
+#[must_use]
+pub fn comparable(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let (mut kept, mut done, mut at) = (String::new(), 0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = behind_string(bytes, at + 1),
+            b'-' | b'0'..=b'9' => {
+                let end = number_end(bytes, at);
+                if is_rounded(&text[at..end]) {
+                    kept.push_str(&text[done..at]);
+                    // No other program writes its strings so.
+                    kept.push_str("\"\\u0000number ");
+                    kept.push_str(&text[at..end]);
+                    kept.push('"');
+                    done = end;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    kept.push_str(&text[done..]);
+    Cow::Owned(kept)
+}
+
+/// Whether a `Value` holds another number than this one; shorter ones than a double's 17 digits are left to it.
+fn is_rounded(number: &str) -> bool {
+    /// The most digits that tell two doubles apart.
+    const DIGITS: usize = 17;
+    if number.len() <= DIGITS {
+        return false;
+    }
+    if number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return number.parse::<i64>().is_err() && number.parse::<u64>().is_err();
+    }
+    let digits = number.split(['e', 'E']).next().unwrap_or_default().bytes();
+    digits.filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count() > DIGITS
+}
+
+/// The place behind the number that begins at `at`.
+fn number_end(bytes: &[u8], at: usize) -> usize {
+    let is_part = |byte: &&u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+    at + bytes[at..].iter().take_while(is_part).count()
+}
+
+/// The place behind the closing quote of the string that `at` is in.
+fn behind_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
 }
 
 /// Walks a string from behind its opening quote to behind its closing one.
@@ -172,6 +232,29 @@ mod tests {
         assert_eq!(check("[1e308,-1.5E-400,123456789012345678901234567890]", 4), Ok(()));
         assert_eq!(check("1e400", 4), Err(JsonFault::NumberOutOfRange));
         assert_eq!(check(&"9".repeat(400), 4), Err(JsonFault::NumberOutOfRange));
+    }
+
+    #[test]
+    fn numbers_that_would_be_rounded_are_compared_by_their_digits() {
+        let value = |text: &str| {
+            serde_json::from_str::<serde_json::Value>(&comparable(text)).expect("valid JSON").to_string()
+        };
+        for (one, other) in [
+            ("12345678901234567890123", "12345678901234567890124"),
+            (r#"{"b":[-9223372036854775809]}"#, r#"{"b":[-9223372036854775810]}"#),
+            ("0.123456789012345678901", "0.123456789012345678902"),
+        ] {
+            assert_ne!(value(one), value(other));
+        }
+        let same = [(r#"{"a":1,"b":100000000000000000001}"#, r#"{ "b":100000000000000000001, "a":1 }"#)];
+        assert!(same.iter().all(|(one, other)| value(one) == value(other)));
+        for exact in [
+            r#"{"a":"12345678901234567890123","b\\":"\"123456789012345678901"}"#,
+            "18446744073709551615",
+            "0.1",
+        ] {
+            assert_eq!(comparable(exact), exact, "nothing to do");
+        }
     }
 
     #[test]

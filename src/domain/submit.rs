@@ -255,7 +255,7 @@ pub fn is_traceparent(value: &str) -> bool {
 /// (key order and white space do not count).
 fn fingerprint(kind: &str, queue: &str, payload: &RawJson) -> [u8; 32] {
     // Through a `Value`, whose maps are sorted; a payload a `Value` cannot hold is taken as text.
-    let canonical = serde_json::from_str::<serde_json::Value>(payload.text())
+    let canonical = serde_json::from_str::<serde_json::Value>(&json::comparable(payload.text()))
         .map_or_else(|_| payload.text().to_owned(), |value| value.to_string());
     let mut hash = Sha256::new();
     for part in [kind, queue, &canonical] {

@@ -4,7 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{json::RawJson, retry::DELAY_SECONDS_MAX, state::JobState, submit::FieldError};
+use super::{
+    json::{self, RawJson},
+    retry::DELAY_SECONDS_MAX,
+    state::JobState,
+    submit::FieldError,
+};
 
 /// The most parts of a submission that a key is made of.
 pub const UNIQUE_PARTS_MAX: usize = 20;
@@ -129,7 +134,7 @@ fn is_part(part: &str) -> bool {
 fn hash(mut by: Vec<String>, parts: UniqueParts<'_>) -> [u8; 32] {
     by.sort_unstable();
     by.dedup();
-    let value: Option<Value> = serde_json::from_str(parts.payload.text()).ok();
+    let value: Option<Value> = serde_json::from_str(&json::comparable(parts.payload.text())).ok();
     let mut hash = Sha256::new();
     let mut put = |text: &str| {
         hash.update(text.len().to_be_bytes());

@@ -25,6 +25,7 @@ const DEPTH_MAX: u32 = 16;
     tag = "node",
     operation_id = "getSupervision",
     params(
+        ("node" = Option<String>, Query, description = "The node, which must be this one: its id, or its run"),
         ("path" = Option<String>, Query, description = "Where to begin: names from the root, joined by `/`"),
         ("job" = Option<String>, Query, format = Uuid, description = "Begin at the lease of this job, which must be active here"),
         ("depth" = Option<u32>, Query, minimum = 0, maximum = 16, description = "How many levels of children; all"),
@@ -35,6 +36,11 @@ const DEPTH_MAX: u32 = 16;
     responses((status = 200, description = "The actor and what is below it", body = SupervisionNode)),
 )]
 pub async fn tree(State(state): State<HttpState>, params: Params) -> Result<Json<SupervisionNode>, ApiError> {
+    if let Some(node) = params.one("node")?
+        && !state.platform.is_called(node)
+    {
+        return Err(ApiError::not_found("node_not_found", "there is no node of this name"));
+    }
     let lease = match params.one("job")? {
         Some(_) if params.one("path")?.is_some() => {
             return Err(ApiError::invalid_field("/job", "cannot be given together with path"));
@@ -64,7 +70,7 @@ pub async fn tree(State(state): State<HttpState>, params: Params) -> Result<Json
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RestartRequest {
     /// Names from the root, joined by `/`.
-    #[schema(example = "node/shards/shard-17/mail")]
+    #[schema(example = "node/shards/104/default/queue")]
     pub path: String,
 }
 

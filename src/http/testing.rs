@@ -125,6 +125,7 @@ impl Stage {
         };
         let shards = Shards::new(parts, directory.clone(), Arc::new([]), queues, waker);
         Platform::new(PlatformParts {
+            node: "test".to_owned(),
             clock,
             store,
             journal,

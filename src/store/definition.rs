@@ -72,7 +72,7 @@ impl Definition {
     /// The audit log's row.
     pub(super) fn audit(&self, after: &Self, op: &ReplayOp) -> AuditOp {
         AuditOp {
-            action: "dlq.replayed",
+            action: "dead_letter.replayed",
             object_type: "job",
             object_id: op.job.to_string(),
             by: op.by.clone(),

@@ -33,6 +33,7 @@ pub mod read;
 pub mod reconcile;
 /// The embedded engine.
 pub mod sqlite;
+mod steered;
 /// What is read about submissions.
 pub mod submissions;
 

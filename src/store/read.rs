@@ -167,8 +167,9 @@ pub struct DeadLetter {
     pub error_type: String,
     /// The error's text.
     pub error_message: String,
-    /// Where it happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where it happened; empty when the worker did not say.
+    #[serde(serialize_with = "or_empty")]
+    #[schema(value_type = String)]
     pub stack_trace: Option<String>,
     /// Its group: dead letters with the same cause share it.
     pub fingerprint: String,
@@ -183,6 +184,11 @@ pub struct DeadLetter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_replayed_at: Option<Timestamp>,
+}
+
+/// A dead letter always has the field.
+fn or_empty<S: serde::Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text.as_deref().unwrap_or_default())
 }
 
 /// The record behind an idempotency key.

@@ -168,6 +168,7 @@ impl Node {
             clock: clock.clone(),
             store: store.clone(),
             journal: journal.clone(),
+            node: node_id.clone(),
             boot,
             shards: shards.clone(),
             sessions: sessions.clone(),

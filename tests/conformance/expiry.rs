@@ -24,7 +24,7 @@ async fn expired(kit: &Kit) -> Vec<JobId> {
 
 async fn expire(kit: &Kit, job: JobId) -> Canceled {
     let owner = kit.owner(Q);
-    let op = CancelOp { owner, job, reason: "expired".into(), unstarted_only: true };
+    let op = CancelOp { owner, job, reason: "expired".into(), unstarted_only: true, by: None };
     match kit.one(Op::Cancel(op)).await {
         OpResult::Canceled(canceled) => canceled,
         other => panic!("no cancel: {other:?}"),

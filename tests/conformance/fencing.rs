@@ -108,8 +108,14 @@ pub(crate) async fn an_old_epoch_writes_nothing_but_the_other_shards_are_written
         Op::Submit(SubmitOp { owner: Some(old), jobs: vec![job(Q)] }),
         kit.grant_op(Q, waiting),
         Op::End(EndOp { owner: old, job: running, fence: granted.fence, kind: completed() }),
-        Op::Cancel(CancelOp { owner: old, job: waiting, reason: "no".into(), unstarted_only: false }),
-        Op::Retry(RetryOp { owner: old, job: failed_one }),
+        Op::Cancel(CancelOp {
+            owner: old,
+            job: waiting,
+            reason: "no".into(),
+            unstarted_only: false,
+            by: None,
+        }),
+        Op::Retry(RetryOp { owner: old, job: failed_one, by: None }),
         Op::Inbox(InboxOp { owner: old, limit: 10 }),
     ];
     for op in &stale {
@@ -133,7 +139,13 @@ pub(crate) async fn an_old_epoch_writes_nothing_but_the_other_shards_are_written
     // A newer epoch than the store's is no ownership either.
     let future = ShardEpoch { epoch: Epoch(old.epoch.0 + 9), ..old };
     let answer = kit
-        .one(Op::Cancel(CancelOp { owner: future, job: waiting, reason: "no".into(), unstarted_only: false }))
+        .one(Op::Cancel(CancelOp {
+            owner: future,
+            job: waiting,
+            reason: "no".into(),
+            unstarted_only: false,
+            by: None,
+        }))
         .await;
     assert!(matches!(answer, OpResult::FenceLost(_)), "{answer:?}");
     kit.check().await;
@@ -166,8 +178,8 @@ pub(crate) async fn jobs_of_another_shard_are_not_touched(kit: Kit) {
     assert!(matches!(results[1], OpResult::Stale { recorded: None }), "{:?}", results[1]);
     let results = kit
         .commit(&[
-            Op::Cancel(CancelOp { owner, job: id, reason: "no".into(), unstarted_only: false }),
-            Op::Retry(RetryOp { owner, job: waiting }),
+            Op::Cancel(CancelOp { owner, job: id, reason: "no".into(), unstarted_only: false, by: None }),
+            Op::Retry(RetryOp { owner, job: waiting, by: None }),
         ])
         .await;
     assert!(matches!(results[0], OpResult::Canceled(ganger::store::ops::Canceled::NotFound)));

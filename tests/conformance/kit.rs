@@ -220,7 +220,13 @@ impl Kit {
     }
 
     pub(crate) fn cancel_op(&self, queue: &str, job: JobId) -> Op {
-        Op::Cancel(CancelOp { owner: self.owner(queue), job, reason: "asked".into(), unstarted_only: false })
+        Op::Cancel(CancelOp {
+            owner: self.owner(queue),
+            job,
+            reason: "asked".into(),
+            unstarted_only: false,
+            by: None,
+        })
     }
 
     pub(crate) async fn cancel(&self, queue: &str, job: JobId) -> Canceled {
@@ -231,7 +237,7 @@ impl Kit {
     }
 
     pub(crate) fn retry_op(&self, queue: &str, job: JobId) -> Op {
-        Op::Retry(RetryOp { owner: self.owner(queue), job })
+        Op::Retry(RetryOp { owner: self.owner(queue), job, by: None })
     }
 
     pub(crate) async fn retry(&self, queue: &str, job: JobId) -> Retried {

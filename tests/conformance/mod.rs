@@ -29,6 +29,7 @@ pub(crate) mod order;
 pub(crate) mod random;
 pub(crate) mod reconcile;
 pub(crate) mod settings;
+pub(crate) mod steered;
 pub(crate) mod unique;
 pub(crate) mod upgrade;
 
@@ -162,6 +163,8 @@ macro_rules! conformance {
             changes::a_job_that_comes_back_is_told_to_its_first_shard_again,
             changes::a_forgotten_job_leaves_nothing_behind,
             changes::what_is_needed_or_has_not_ended_is_not_forgotten,
+            steered::an_operators_cancel_is_a_row_of_the_audit_log,
+            steered::an_operators_retry_is_a_row_of_the_audit_log,
             operations::an_operation_is_kept_with_its_progress,
             operations::only_so_many_operations_wait,
             operations::operations_are_listed_newest_first,

@@ -134,9 +134,10 @@ fn interference(order: &Order) -> Interference {
     match order.action {
         BulkAction::Cancel => {
             let reason = by.reason.unwrap_or_else(|| "canceled by a bulk operation".to_owned());
-            Interference::Cancel { reason, unstarted_only: false }
+            // The operation's own row tells of all its jobs.
+            Interference::Cancel { reason, unstarted_only: false, by: None }
         }
-        BulkAction::Retry => Interference::Retry,
+        BulkAction::Retry => Interference::Retry { by: None },
         BulkAction::Delete => Interference::Forget { dead_letter_only: false, by },
         BulkAction::Update => {
             Interference::Update { patch: Box::new(order.patch.clone().unwrap_or_default()), by }

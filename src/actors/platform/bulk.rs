@@ -251,10 +251,30 @@ impl Platform {
     }
 }
 
+/// A filter under the names that the API has for it, without what it does not say.
+fn named_as_asked(filter: &JobFilter) -> serde_json::Value {
+    let mut named = serde_json::json!({
+        "state": (!filter.states.is_empty()).then_some(&filter.states),
+        "queue": filter.queue,
+        "worker": filter.worker,
+        "tenantId": filter.tenant,
+        "workflowId": filter.workflow,
+        "type": filter.kind,
+        "tag": filter.tag,
+        "createdAfter": filter.created_after,
+        "createdBefore": filter.created_before,
+        "q": filter.text,
+    });
+    if let Some(named) = named.as_object_mut() {
+        named.retain(|_, value| !value.is_null());
+    }
+    named
+}
+
 /// The row of the operation itself; ids are counted, not listed.
 fn audit_of(order: &Order, id: Uuid) -> AuditOp {
     let selection = match &order.selection {
-        Selection::Filter(filter) => serde_json::json!({ "filter": filter }),
+        Selection::Filter(filter) => serde_json::json!({ "filter": named_as_asked(filter) }),
         Selection::Jobs(jobs) => serde_json::json!({ "jobIds": jobs.len() }),
     };
     AuditOp {

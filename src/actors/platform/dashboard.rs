@@ -26,6 +26,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const COST_MAX: u32 = 20;
 /// How long the lists may take; the last ones are shown otherwise.
 const LISTS_DEADLINE: Duration = Duration::from_secs(3);
+/// After this long without a heartbeat another node may find that this one is gone, and take its store.
+const LEADER_SILENCE_MAX_MS: i64 = 3_000;
 /// The width of a trend's bucket when nothing is said.
 pub const BUCKET_SECONDS_DEFAULT: i64 = 300;
 /// Of what the metrics and the trend tell.
@@ -162,7 +164,7 @@ pub struct Leader {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_heartbeat_at: Option<Timestamp>,
-    /// Until when it leads without a renewal; left out when it has no end.
+    /// Until when it leads without another heartbeat; left out before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub lease_expires_at: Option<Timestamp>,
@@ -219,7 +221,7 @@ impl Platform {
                 is_leader_healthy: self.0.health.fault().is_none(),
                 acquired_at: self.1.began,
                 last_heartbeat_at: self.0.health.last_good(),
-                lease_expires_at: None,
+                lease_expires_at: self.0.health.last_good().map(|at| at.plus_millis(LEADER_SILENCE_MAX_MS)),
             },
             lists_read_at: snapshot.lists.read_at,
         }

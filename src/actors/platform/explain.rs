@@ -200,7 +200,7 @@ impl Platform {
         }
         if condition.is_full {
             let most = condition.config.concurrency.unwrap_or_default();
-            let message = format!("{most} jobs of its queue run, as many as may");
+            let message = format!("as many of its jobs run as its queue may have at once: {most}");
             reasons.push(Reason::new("concurrency_limited", message));
         }
         let kind = &job.kind;
@@ -222,7 +222,7 @@ impl Platform {
         match position {
             Some(1) => {}
             Some(position) => {
-                let message = format!("{} jobs are ahead of it", position - 1);
+                let message = format!("{} ahead of it", jobs(position - 1));
                 reasons.push(Reason::new("behind_others", message));
             }
             // Far back, or not in line: then it has said so above.
@@ -281,6 +281,10 @@ fn limited(job: &JobView) -> Reason {
     }
 }
 
+fn jobs(count: usize) -> String {
+    if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
+}
+
 /// The jobs that a blocked one waits for.
 fn dependency(job: &JobView, graph: Option<&Graph>) -> Reason {
     let own = graph.and_then(|graph| graph.nodes.iter().find(|node| node.job_id == job.id));
@@ -293,6 +297,6 @@ fn dependency(job: &JobView, graph: Option<&Graph>) -> Reason {
     let depends_on: Vec<JobId> =
         own.map_or_else(Vec::new, |node| node.depends_on.iter().filter(|id| !is_met(id)).copied().collect());
     let message = job.blocked_reason.clone();
-    let message = message.unwrap_or_else(|| format!("it waits for {} jobs", depends_on.len().max(1)));
+    let message = message.unwrap_or_else(|| format!("it waits for {}", jobs(depends_on.len().max(1))));
     Reason { depends_on, ..Reason::new("waiting_dependency", message) }
 }

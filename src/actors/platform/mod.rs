@@ -51,7 +51,7 @@ use crate::{
     domain::{BootId, Clock, JobId, NewJob},
     store::{
         Op, OpResult, Store,
-        ops::{Canceled, Changed, Retried, SubmitOp, SubmitRefusal, Submitted},
+        ops::{Canceled, Changed, Requester, Retried, SubmitOp, SubmitRefusal, Submitted},
     },
 };
 
@@ -121,6 +121,8 @@ pub struct PlatformParts {
     pub store: Arc<dyn Store>,
     /// What is written.
     pub journal: JournalHandle,
+    /// The node's name.
+    pub node: String,
     /// This run of the node.
     pub boot: BootId,
     /// The queues.
@@ -159,6 +161,18 @@ impl Platform {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// Whether a node that is asked for is this one: by its name, or by its run.
+    #[must_use]
+    pub fn is_called(&self, node: &str) -> bool {
+        node == self.0.node || node == self.0.boot.to_string()
     }
 
     /// This run of the node.
@@ -213,12 +227,12 @@ impl Platform {
         submitted(outcome).inspect(|made| births::count(made))
     }
 
-    /// Cancels a job.
+    /// Cancels a job, with a row of the audit log.
     ///
     /// # Errors
     /// The node's; after `TimedOut` it may have been canceled.
-    pub async fn cancel(&self, id: JobId, reason: String) -> Result<Canceled, AskError> {
-        let what = Interference::Cancel { reason, unstarted_only: false };
+    pub async fn cancel(&self, id: JobId, reason: String, by: Requester) -> Result<Canceled, AskError> {
+        let what = Interference::Cancel { reason, unstarted_only: false, by: Some(by) };
         match self.interfere(id, what).await? {
             Some(OpResult::Canceled(done)) => Ok(done),
             Some(_) => Err(AskError::TimedOut),
@@ -226,12 +240,12 @@ impl Platform {
         }
     }
 
-    /// Runs a failed or waiting job again now.
+    /// Runs a failed or waiting job again now, with a row of the audit log.
     ///
     /// # Errors
     /// The node's; after `TimedOut` it may have been done.
-    pub async fn retry(&self, id: JobId) -> Result<Retried, AskError> {
-        match self.interfere(id, Interference::Retry).await? {
+    pub async fn retry(&self, id: JobId, by: Requester) -> Result<Retried, AskError> {
+        match self.interfere(id, Interference::Retry { by: Some(by) }).await? {
             Some(OpResult::Retried(done)) => Ok(done),
             Some(_) => Err(AskError::TimedOut),
             None => Ok(Retried::NotFound),

@@ -156,7 +156,7 @@ impl Platform {
             counts,
             throughput: throughput(&stats, now),
             latency: latency(&stats, now),
-            owner: self.boot().to_string(),
+            owner: self.node().to_owned(),
             concurrency: condition.config.concurrency,
             config: condition.config,
         }

@@ -91,6 +91,8 @@ pub struct QueueState {
     /// The incarnations of the lease supervisors that were seen last.
     pub(super) lease_supervisors: [Option<ractor::ActorCell>; LEASE_SUPERVISORS],
     pub(super) told: Vec<StreamEvent>,
+    /// Whether the queue was full when it was shown last: what explains a waiting job to people must not lag a tick behind.
+    pub(super) was_full: bool,
     /// Ops sent to the journal so far.
     pub(super) serial: u64,
     /// Jobs came from elsewhere, which a load may have counted already: count when nothing is under way.
@@ -125,6 +127,7 @@ impl Actor for QueueActor {
             lease_failure: None,
             lease_supervisors: [const { None }; LEASE_SUPERVISORS],
             told: Vec::new(),
+            was_full: false,
             serial: 0,
             is_count_doubtful: false,
             recount: Recount::default(),
@@ -324,6 +327,10 @@ impl QueueState {
             self.is_loaded && self.core.is_granting_at_all(),
         );
         self.args.hub.tell(std::mem::take(&mut self.told));
+        if self.is_loaded && std::mem::replace(&mut self.was_full, self.core.is_full()) != self.core.is_full()
+        {
+            self.publish_condition();
+        }
     }
 
     /// What need not be newer than a tick.

@@ -174,7 +174,7 @@ impl Tally {
     }
 
     fn tell(&self, screen: &Screen) -> Outcome {
-        let mut told = format!("{} jobs made", count(self.made));
+        let mut told = format!("{} {} made", count(self.made), if self.made == 1 { "job" } else { "jobs" });
         for (number, what) in [(self.repeats, "repeats of a key"), (self.refused, "refused")] {
             if number > 0 {
                 told.push_str(&format!(", {} {what}", count(number)));

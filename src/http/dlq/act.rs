@@ -60,7 +60,7 @@ pub struct ReplayRequest {
 pub struct LettersDeleted {
     /// Dead letters that were found.
     pub matched: u64,
-    /// Those that were deleted.
+    /// Those that were deleted; 0 in a `dryRun`.
     pub changed: u64,
     /// What was named or found and is not deleted: unknown jobs, jobs that are no dead letters, jobs that an
     /// unfinished one depends on.
@@ -160,10 +160,13 @@ pub async fn delete(
         Letters::Of(jobs) => Some(jobs.len() as u64),
         Letters::Matching(_) => None,
     };
-    let action = if request.dry_run == Some(true) { LetterAction::Rehearse } else { LetterAction::Forget };
+    let is_dry = request.dry_run == Some(true);
+    let action = if is_dry { LetterAction::Rehearse } else { LetterAction::Forget };
     let (platform, by) = (state.platform.clone(), principal.requester(actor));
     let done = state.change(async move { platform.act_on_letters(&which, &action, &by).await }).await??;
-    let skipped = named.unwrap_or(done.matched).saturating_sub(done.changed);
+    // A rehearsal leaves all as it is, and passes over only what it could not find: as in a bulk operation.
+    let settled = if is_dry { done.matched } else { done.changed };
+    let skipped = named.unwrap_or(done.matched).saturating_sub(settled);
     Ok(Json(LettersDeleted { matched: done.matched, changed: done.changed, skipped }))
 }
 

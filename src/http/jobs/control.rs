@@ -19,7 +19,7 @@ use crate::{
 /// The body of a cancel; may be left out.
 #[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CancelRequest {
-    /// Why, for the timeline.
+    /// Why, for the timeline and the audit log.
     pub reason: Option<String>,
 }
 
@@ -45,13 +45,14 @@ pub async fn cancel(
     JobPath(id): JobPath,
     OptionalJson(request): OptionalJson<CancelRequest>,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
+    let by = principal.requester(request.reason.clone());
     let reason = request.reason.unwrap_or_else(|| "canceled over the API".into());
     if reason.len() > REASON_BYTES_MAX || reason.contains('\0') {
         let detail = format!("at most {REASON_BYTES_MAX} bytes, without NUL");
         return Err(ApiError::invalid_field("/reason", detail));
     }
     let platform = state.platform.clone();
-    match state.change(async move { platform.cancel(id, reason).await }).await?? {
+    match state.change(async move { platform.cancel(id, reason, by).await }).await?? {
         Canceled::Done { .. } | Canceled::Requested | Canceled::AlreadyRequested => {
             accepted(&state, principal, id).await
         }
@@ -77,8 +78,8 @@ pub async fn retry(
     principal: Principal,
     JobPath(id): JobPath,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
-    let platform = state.platform.clone();
-    match state.change(async move { platform.retry(id).await }).await?? {
+    let (platform, by) = (state.platform.clone(), principal.requester(None));
+    match state.change(async move { platform.retry(id, by).await }).await?? {
         Retried::Done { .. } | Retried::AlreadyQueued => accepted(&state, principal, id).await,
         Retried::Conflict(now) => Err(in_the_way(id, now, "retried")),
         Retried::NotFound => Err(ApiError::no_such_job()),

@@ -273,6 +273,8 @@ pub struct CancelOp {
     pub reason: String,
     /// Only if it has never been leased: how a job past its `expiresAt` ends. Another one is a conflict.
     pub unstarted_only: bool,
+    /// Who asks, for a row of the audit log; `None` for the node itself, and for a change that has a row for all its jobs.
+    pub by: Option<Requester>,
 }
 
 /// Runs a job again now: a failed one leaves outcome and dead letters, its attempts and worker deaths
@@ -284,6 +286,8 @@ pub struct RetryOp {
     pub owner: ShardEpoch,
     /// The job.
     pub job: JobId,
+    /// As for [`CancelOp`].
+    pub by: Option<Requester>,
 }
 
 /// Takes up to `limit` rows of the shard's inbox, in the order they were written, and does what they

@@ -18,6 +18,7 @@ use crate::{
         OpResult, StoreError,
         assemble::{LiveRow, OutcomeRow},
         ops::{CancelOp, Canceled},
+        steered,
     },
 };
 
@@ -70,6 +71,12 @@ pub(super) async fn run(
             Some(stored) => cancel(batch, &mut writes, op, stored),
             None => Canceled::NotFound,
         };
+        let audit = match &answer {
+            Canceled::Done { from, .. } => steered::canceled(op, *from),
+            Canceled::Requested => steered::asked_to_stop(op),
+            _ => None,
+        };
+        audit.iter().for_each(|row| batch.audit(row));
         if matches!(answer, Canceled::Done { .. }) {
             told.push(*index, op.job);
         }

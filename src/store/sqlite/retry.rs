@@ -16,6 +16,7 @@ use crate::{
         OpResult, StoreError,
         assemble::{LiveRow, OutcomeRow},
         ops::{Retried, RetryOp},
+        steered,
     },
 };
 
@@ -59,6 +60,9 @@ pub(super) async fn run(
             Some(stored) => retry(batch, &mut writes, stored),
             None => Retried::NotFound,
         };
+        if let Retried::Done { from, .. } = &answer {
+            steered::retried(op, *from).iter().for_each(|row| batch.audit(row));
+        }
         if matches!(answer, Retried::Done { from: JobState::Failed, .. }) {
             told.push(*index, op.job);
         }

@@ -179,6 +179,12 @@ impl QueueCore {
         most.saturating_sub(self.leases.len() + self.grants_in_journal)
     }
 
+    /// Whether as many of its jobs run as `concurrency` allows.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
     /// How long a lease given now lasts without a renewal.
     #[must_use]
     pub fn lease_ttl_ms(&self) -> u64 {
@@ -259,7 +265,7 @@ impl QueueCore {
             paused: self.control.paused,
             draining: self.control.draining,
             config: self.control.config.clone(),
-            is_full: self.room() == 0,
+            is_full: self.is_full(),
             oldest: in_order.into_iter().chain(self.oldest_parked).min(),
             first: first.map(|(_, key)| key.job),
         }

@@ -59,9 +59,14 @@ pub enum Interference {
         reason: String,
         /// Only if it has never been leased.
         unstarted_only: bool,
+        /// Who asks, if it is to be a row of the audit log.
+        by: Option<Requester>,
     },
     /// Run it again now.
-    Retry,
+    Retry {
+        /// As for a cancel.
+        by: Option<Requester>,
+    },
     /// Change it while it waits.
     Update {
         /// What.
@@ -90,10 +95,10 @@ impl Interference {
     #[must_use]
     pub fn into_op(self, owner: ShardEpoch, job: JobId) -> Op {
         match self {
-            Self::Cancel { reason, unstarted_only } => {
-                Op::Cancel(CancelOp { owner, job, reason, unstarted_only })
+            Self::Cancel { reason, unstarted_only, by } => {
+                Op::Cancel(CancelOp { owner, job, reason, unstarted_only, by })
             }
-            Self::Retry => Op::Retry(RetryOp { owner, job }),
+            Self::Retry { by } => Op::Retry(RetryOp { owner, job, by }),
             Self::Update { patch, by } => Op::Update(UpdateOp { owner, job, patch: *patch, by }),
             Self::Replay { patch, by } => Op::Replay(ReplayOp { owner, job, patch: *patch, by }),
             Self::Forget { dead_letter_only, by } => {

@@ -11,7 +11,8 @@ impl QueueCore {
                 return;
             }
             if !self.is_busy(*job) && self.leases.get(*job).is_none() {
-                let what = Interference::Cancel { reason: "expired".to_owned(), unstarted_only: true };
+                let reason = "expired".to_owned();
+                let what = Interference::Cancel { reason, unstarted_only: true, by: None };
                 self.interfere(*job, what, None, out);
             }
         }

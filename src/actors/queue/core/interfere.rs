@@ -25,7 +25,7 @@ impl QueueCore {
         if let Some(place) = place {
             self.purging.insert(job, place);
         }
-        self.interfere(job, Interference::Cancel { reason, unstarted_only: false }, tag, out);
+        self.interfere(job, Interference::Cancel { reason, unstarted_only: false, by: None }, tag, out);
     }
 
     /// A cancel was written, or found nothing to do.

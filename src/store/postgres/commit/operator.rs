@@ -17,6 +17,7 @@ use crate::{
         StoreError,
         assemble::{JobParts, OutcomeRow},
         ops::{CancelOp, Canceled, LiveEntry, OpResult, Retried, RetryOp},
+        steered,
     },
 };
 
@@ -99,6 +100,12 @@ pub(super) async fn run(
     let mut plan = Plan::default();
     for (place, op) in cancels {
         let answer = cancel(batch, &mut plan, &mut found, op);
+        let audit = match &answer {
+            Canceled::Done { from, .. } => steered::canceled(op, *from),
+            Canceled::Requested => steered::asked_to_stop(op),
+            _ => None,
+        };
+        audit.into_iter().for_each(|row| batch.effects.audit(row));
         if matches!(answer, Canceled::Done { .. }) {
             batch.effects.told.push((op.job, Some(JobState::Canceled), *place));
         }
@@ -106,6 +113,9 @@ pub(super) async fn run(
     }
     for (place, op) in retries {
         let answer = retry(batch, &mut plan, &mut found, op);
+        if let Retried::Done { from, .. } = &answer {
+            steered::retried(op, *from).into_iter().for_each(|row| batch.effects.audit(row));
+        }
         if matches!(answer, Retried::Done { from: JobState::Failed, .. }) {
             batch.effects.told.push((op.job, None, *place));
         }

@@ -15,7 +15,7 @@ impl Rig {
             Interference::Update { patch, .. } => self.update(job, &patch),
             Interference::Replay { .. } => self.replay(job),
             Interference::Forget { .. } => self.forget(job),
-            Interference::Cancel { .. } | Interference::Retry => Changed::NotFound,
+            Interference::Cancel { .. } | Interference::Retry { .. } => Changed::NotFound,
         }
     }
 

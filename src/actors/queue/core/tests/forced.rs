@@ -25,7 +25,7 @@ fn running() -> (Rig, SessionId, JobId, Fence) {
 }
 
 fn cancel(rig: &mut Rig, job: JobId) {
-    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false };
+    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false, by: None };
     rig.step(|core, _, out| core.interfere(job, what, None, out));
     rig.commit(0, false);
 }

@@ -213,13 +213,14 @@ impl StateMachineTest for CoreTest {
             Step::Cancel { nth } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };
                 rig.step(|core, _, out| {
-                    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false };
+                    let reason = "asked".into();
+                    let what = Interference::Cancel { reason, unstarted_only: false, by: None };
                     core.interfere(job, what, None, out);
                 });
             }
             Step::Retry { nth } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };
-                rig.step(|core, _, out| core.interfere(job, Interference::Retry, None, out));
+                rig.step(|core, _, out| core.interfere(job, Interference::Retry { by: None }, None, out));
             }
             Step::Update { nth, priority, delay_ms, moves } => {
                 let Some(job) = rig.nth_job(nth) else { return rig };

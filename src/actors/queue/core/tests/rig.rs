@@ -287,7 +287,7 @@ impl Rig {
                 };
                 self.step(|core, now, out| core.canceled(job, &done, now, out));
             }
-            Write::Interfere { job, what: Interference::Retry } => {
+            Write::Interfere { job, what: Interference::Retry { .. } } => {
                 if fails {
                     self.step(|core, _, out| core.interference_failed(job, out));
                     return;
