@@ -18,6 +18,10 @@ use crate::{
 /// The most entries kept for one priority: a refill ahead of need takes a few milliseconds, and 5,000
 /// jobs last longer than that at any rate we reach.
 pub const WINDOW_MAX: usize = 5_000;
+/// After so many failed reads in a row lower priorities no longer wait for what may be there: one that cannot be
+/// read must not stop the others. A second, at a read each tick.
+const FAILURES_MAX: u32 = 4;
+
 #[derive(Debug, Default)]
 struct Refill {
     added: BTreeMap<ReadyKey, Arc<str>>,
@@ -35,6 +39,10 @@ pub struct Window {
     /// Nothing is in the store beyond `entries`.
     complete: bool,
     refill: Option<Refill>,
+    /// Jobs that are only in the store may come before everything of the lower priorities.
+    is_doubtful: bool,
+    /// Reads that failed in a row.
+    failures: u32,
     max: usize,
 }
 
@@ -48,7 +56,15 @@ impl Window {
     /// A window that knows nothing of the store yet.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { entries: BTreeMap::new(), high: None, complete: false, refill: None, max }
+        Self {
+            entries: BTreeMap::new(),
+            high: None,
+            complete: false,
+            refill: None,
+            is_doubtful: true,
+            failures: 0,
+            max,
+        }
     }
 
     /// How many are in memory.
@@ -74,12 +90,15 @@ impl Window {
                 self.high = self.high.max(Some(key));
             }
             self.trim();
-        } else if let Some(refill) = &mut self.refill {
-            refill.added.insert(key, kind);
-        } else if self.complete {
-            // Full: from now on it, and what comes behind it, is only in the store.
-            self.complete = false;
-            self.high = self.entries.last_key_value().map(|(key, _)| *key);
+        } else {
+            self.is_doubtful = true;
+            if let Some(refill) = &mut self.refill {
+                refill.added.insert(key, kind);
+            } else if self.complete {
+                // Full: from now on it, and what comes behind it, is only in the store.
+                self.complete = false;
+                self.high = self.entries.last_key_value().map(|(key, _)| *key);
+            }
         }
     }
 
@@ -94,6 +113,7 @@ impl Window {
             self.entries.pop_last();
         }
         self.complete = false;
+        self.is_doubtful = true;
         self.high = self.entries.last_key_value().map(|(key, _)| *key);
         if let Some(refill) = &mut self.refill {
             // The running read starts behind the old `high`: it cannot bring back what was just dropped.
@@ -126,6 +146,14 @@ impl Window {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// If none is in memory, but more may be in the store: behind which key (`None`: any). The lower priorities
+    /// wait for the read that tells, unless it fails again and again.
+    #[must_use]
+    pub fn holds_back(&self) -> Option<Option<ReadyKey>> {
+        let is_waited_for = self.is_doubtful && self.failures < FAILURES_MAX;
+        (self.entries.is_empty() && !self.complete && is_waited_for).then_some(self.high)
     }
 
     /// The first entry.
@@ -170,6 +198,7 @@ impl Window {
             self.entries.pop_last();
         }
         self.complete = false;
+        self.is_doubtful = true;
         if let Some(refill) = &mut self.refill {
             refill.is_reopened = true;
         }
@@ -198,9 +227,13 @@ impl Window {
         mut intern: impl FnMut(&str) -> Arc<str>,
     ) {
         let Some(refill) = self.refill.take() else { return };
+        self.failures = 0;
         if self.high != after {
             return;
         }
+        // One that saw the end has seen all there was when it was asked for, whatever became due since: however
+        // often that happens, the lower priorities get their turn.
+        self.is_doubtful = !is_complete;
         let is_complete = is_complete && !refill.is_reopened;
         self.high = self.high.max(read_to);
         for row in rows {
@@ -212,6 +245,8 @@ impl Window {
         for (key, kind) in refill.added {
             if is_complete || self.high.is_some_and(|high| key <= high) {
                 self.entries.insert(key, kind);
+            } else {
+                self.is_doubtful = true;
             }
         }
         if is_complete {
@@ -227,5 +262,6 @@ impl Window {
         // What was added meanwhile is above `high` and in the store: the next read brings it.
         drop(refill);
         self.complete = false;
+        self.failures = self.failures.saturating_add(1);
     }
 }

@@ -38,6 +38,10 @@ impl QueueCore {
                         Pick::Busy => break,
                     }
                 }
+                if self.window(priority).holds_back().is_some() {
+                    // Whether it has more is being read: what is lower must not overtake it.
+                    break;
+                }
             }
         }
         self.flush_parking(out);
@@ -72,7 +76,10 @@ impl QueueCore {
                 picks[usize::try_from(priority).unwrap_or(0)] = None;
                 continue;
             }
-            let Some(((_, key), priority, session)) = best else { break };
+            let Some((rank @ (_, key), priority, session)) = best else { break };
+            if self.may_be_overtaking(rank) {
+                break;
+            }
             self.grant(key, priority, session, out);
             *credits -= 1;
             *room -= 1;
@@ -82,6 +89,14 @@ impl QueueCore {
                 picks = [const { None }; 10];
             }
         }
+    }
+
+    /// Whether a job that is only in the store may be ahead of this rank.
+    fn may_be_overtaking(&self, rank: (i16, ReadyKey)) -> bool {
+        (0..10_i16).zip(&self.windows).any(|(priority, window)| {
+            let first = ReadyKey { run_at: Timestamp(i64::MIN), job: JobId(uuid::Uuid::nil()) };
+            window.holds_back().is_some_and(|behind| self.rank(priority, behind.unwrap_or(first)) < rank)
+        })
     }
 
     /// As a dispatch, after several jobs were taken in.

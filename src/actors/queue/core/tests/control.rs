@@ -18,7 +18,7 @@ pub(super) fn order(what: u8, value: u32) -> QueueOrder {
     }
 }
 
-fn configure(patch: &str) -> QueueOrder {
+pub(super) fn configure(patch: &str) -> QueueOrder {
     let patch: QueuePatch = serde_json::from_str(patch).expect("well-formed");
     QueueOrder::Configure(Box::new(patch.check(&SubmitDefaults::default()).expect("valid")))
 }

@@ -13,6 +13,7 @@ use crate::{domain::Epoch, store::ops::JobPatch};
 mod changes;
 mod control;
 mod forced;
+mod order;
 mod rig;
 
 use rig::{Limits, Rig, kind_name};
