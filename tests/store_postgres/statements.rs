@@ -93,7 +93,9 @@ async fn no_statement_walks_a_large_table() {
         assert!(walked.is_none() || WALKS.contains(&name), "{name} walks a table:\n{}", plan.join("\n"));
         if name.starts_with("search ") {
             // The step's own rows, by their ids: whatever else there is, it is not read.
-            let ids = |line: &&String| line.contains("Index Cond") && line.contains("id < $1)") && line.contains("id >= $");
+            let ids = |line: &&String| {
+                line.contains("Index Cond") && line.contains("id < $1)") && line.contains("id >= $")
+            };
             assert!(plan.iter().any(|line| ids(&line)), "{name} leaves its step:\n{}", plan.join("\n"));
             let sorts = plan.iter().any(|line| line.contains("Sort  (") && !line.contains("Incremental"));
             assert!(!sorts || SORTED.contains(&name), "{name} sorts:\n{}", plan.join("\n"));
