@@ -22,6 +22,17 @@ const SLOWER_MAX: f64 = 2.0;
 /// Requests of each kind behind a median.
 const SAMPLES: usize = 200;
 
+/// Searches that find nothing, however far they look: each is cut after a second.
+const SPARSE: [(&str, &str); 6] = [
+    ("type", "/api/v1/jobs?type=never"),
+    ("queue", "/api/v1/jobs?queue=never"),
+    ("tag", "/api/v1/jobs?tag=never"),
+    ("worker", "/api/v1/jobs?worker=never"),
+    ("text of the completed", "/api/v1/jobs?q=never&state=completed"),
+    ("queued or failed", "/api/v1/jobs?state=queued&state=failed&queue=never"),
+];
+const SPARSE_MAX: Duration = Duration::from_secs(3);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_backlog_and_a_long_past_cost_nothing() {
     for round in nightly::rounds(4) {
@@ -40,12 +51,14 @@ fn node(postgres: Option<&str>) -> support::node::NodeBuilder {
     postgres.into_iter().fold(node, support::node::NodeBuilder::postgres)
 }
 
-fn sized(long: usize) -> usize {
-    if nightly::is_long() { long } else { long / 100 }
+/// `GANGER_SCALE_PAST` and `GANGER_SCALE_BACKLOG` play another size than the long form's; the figures say which.
+fn sized(name: &str, long: usize) -> usize {
+    let set = std::env::var(name).ok().map(|jobs| jobs.parse().expect("a number of jobs"));
+    set.unwrap_or(if nightly::is_long() { long } else { long / 100 })
 }
 
 async fn backlog(engine: &str, settings: support::node::NodeBuilder) {
-    let jobs = sized(1_000_000);
+    let jobs = sized("GANGER_SCALE_BACKLOG", 1_000_000);
     let mut node = settings.env("WORKER_CONCURRENCY", 0).start().await;
     node.wait_ready(START_DEADLINE).await;
     let began = Instant::now();
@@ -99,7 +112,7 @@ async fn backlog(engine: &str, settings: support::node::NodeBuilder) {
 }
 
 async fn past(engine: &str, settings: support::node::NodeBuilder) {
-    let jobs = sized(5_000_000);
+    let jobs = sized("GANGER_SCALE_PAST", 5_000_000);
     let mut node = settings.env("WORKER_CONCURRENCY", 64).start().await;
     node.wait_ready(START_DEADLINE).await;
     let api = node.api();
@@ -124,6 +137,13 @@ async fn past(engine: &str, settings: support::node::NodeBuilder) {
     figure(engine, "past_restart_ms", began.elapsed().as_millis() as u64);
     let api = node.api();
     let old = medians(&api).await;
+    for (what, path) in SPARSE {
+        let began = Instant::now();
+        api.get(path).await.expect(200);
+        let took = began.elapsed();
+        figure(engine, &format!("past_sparse_ms {what}"), took.as_millis() as u64);
+        assert!(took <= SPARSE_MAX, "{what}: {took:?}");
+    }
     for ((what, young), (_, old)) in young.iter().zip(&old) {
         let ratio = old.as_secs_f64() / young.as_secs_f64().max(0.0005);
         figure(engine, &format!("past_ratio {what}"), (ratio * 100.0).round() / 100.0);

@@ -112,3 +112,6 @@ select ensure_partitions(now());
 -- What is blocked, by queue, to count it; and what is blocked or throttled, newest first, to show it.
 create index job_live_blocked on job_live (shard, queue) where state = 3 and gate is null;
 create index job_live_held on job_live (state, id) where state in (3, 4);
+
+-- Only what waits for a time, to count what is due without reading what is ready.
+create index job_live_deferred on job_live (shard, queue, state, run_at) where gate is null and state in (1, 2, 4);

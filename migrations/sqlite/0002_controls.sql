@@ -81,3 +81,6 @@ pragma user_version = 2;
 -- What is blocked, by queue, to count it; and what is blocked or throttled, newest first, to show it.
 create index job_live_blocked on job_live (shard, queue) where state = 3 and gate is null;
 create index job_live_held on job_live (state, id) where state in (3, 4);
+
+-- What ended otherwise than completed is rare, and looked for.
+create index outcome_unhappy on outcome (state, job_id) where state <> 6;

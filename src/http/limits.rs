@@ -51,6 +51,14 @@ pub const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
 pub const PAGE_DEFAULT: usize = 100;
 /// The largest page.
 pub const PAGE_MAX: usize = 1_000;
+/// How long a page of jobs that few match is searched for before it is answered as it is.
+pub const SEARCH_TIME: Duration = Duration::from_secs(1);
+/// Jobs that the first step of such a search looks at: some milliseconds' worth.
+pub const SEARCH_FIRST: i64 = 1_000;
+/// Each further step looks at so many times as many,
+pub const SEARCH_GROWTH: i64 = 4;
+/// but at no more: a tenth of a second's worth.
+pub const SEARCH_STEP_MAX: i64 = 16_000;
 /// Jobs read at once while a page is put together.
 pub const PAGE_STEP: usize = 200;
 /// The most ids of a bulk operation: as many as are changed while the caller waits.

@@ -40,10 +40,10 @@ use crate::{
         logs::{LogFilter, LogRow},
         queues::QueueReads,
         read::{
-            FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow,
-            ReadyKey, ReadyRow,
+            FinishedFilter, FinishedRow, Graph, Inspection, JobFilter, LeaseRow, QueueRow, ReadyKey, ReadyRow,
         },
         reconcile::{Healed, Reconcile},
+        search::JobSearch,
     },
 };
 
@@ -235,6 +235,10 @@ impl Shelf {
         self.jobs.lock().expect("not poisoned").push(job);
     }
 
+    pub(super) fn newest_first(&self) -> Vec<JobView> {
+        self.jobs.lock().expect("not poisoned").iter().rev().cloned().collect()
+    }
+
     pub(super) fn say(&self, line: LogRow) {
         self.lines.lock().expect("not poisoned").push(line);
     }
@@ -374,13 +378,6 @@ impl Store for Shelf {
     async fn job(&self, id: JobId) -> Read<Option<JobView>> {
         Ok(self.jobs.lock().expect("not poisoned").iter().find(|job| job.id == id).cloned())
     }
-    async fn jobs(&self, filter: &JobFilter, cursor: Option<JobCursor>, limit: i64) -> Read<Vec<JobView>> {
-        let jobs = self.jobs.lock().expect("not poisoned");
-        let below = |job: &&JobView| cursor.is_none_or(|JobCursor(id)| job.id < id);
-        let fits = |job: &&JobView| filter.states.is_empty() || filter.states.contains(&job.state);
-        let limit = usize::try_from(limit).expect("positive");
-        Ok(jobs.iter().rev().filter(below).filter(fits).take(limit).cloned().collect())
-    }
     async fn events(&self, id: JobId, _: i64, _: i64) -> Read<Option<Vec<TimelineRow>>> {
         Ok(self.job(id).await?.map(|_| Vec::new()))
     }
@@ -441,6 +438,9 @@ impl Reconcile for Shelf {
         Ok(Vec::new())
     }
     async fn newest_waiting(&self, state: JobState, limit: i64) -> Read<Vec<JobView>> {
-        self.jobs(&JobFilter { states: vec![state], ..JobFilter::default() }, None, limit).await
+        Ok(self
+            .search(&JobFilter { states: vec![state], ..JobFilter::default() }, None, limit, i64::MAX)
+            .await?
+            .found)
     }
 }

@@ -10,11 +10,9 @@ use super::{
     operations::OperationStore,
     ops::{Op, OpResult},
     queues::QueueReads,
-    read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
-        ReadyRow,
-    },
+    read::{FinishedFilter, FinishedRow, Graph, Inspection, LeaseRow, QueueRow, ReadyKey, ReadyRow},
     reconcile::Reconcile,
+    search::JobSearch,
     submissions::SubmissionReads,
 };
 use crate::domain::{
@@ -38,6 +36,7 @@ pub trait Store:
     AuditReads
     + DeadLetters
     + JobLogs
+    + JobSearch
     + OperationStore
     + QueueReads
     + Reconcile
@@ -141,14 +140,6 @@ pub trait Store:
 
     /// A job.
     async fn job(&self, id: JobId) -> Result<Option<JobView>, StoreError>;
-
-    /// Jobs, newest first, behind `cursor`.
-    async fn jobs(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobView>, StoreError>;
 
     /// A job's timeline with `seq` over `after`, oldest first; `None` for an unknown job.
     async fn events(&self, id: JobId, after: i64, limit: i64)

@@ -31,6 +31,8 @@ pub mod queues;
 pub mod read;
 /// Counters against what they count.
 pub mod reconcile;
+/// Lists of jobs, in bounded steps.
+pub mod search;
 /// The embedded engine.
 pub mod sqlite;
 mod steered;

@@ -4,11 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    error::StoreError,
-    ops::AuditOp,
-    read::{JobCursor, JobFilter},
-};
+use super::{error::StoreError, ops::AuditOp};
 use crate::domain::{JobId, Timestamp};
 
 /// How far a bulk operation is.
@@ -88,7 +84,7 @@ pub struct OperationRow {
     pub actor: String,
     /// The newest job when it began: what came later is not its business.
     pub bound: JobId,
-    /// The last job it has dealt with; it goes from the newest to the oldest.
+    /// It has dealt with everything down to here; it goes from the newest to the oldest.
     pub cursor: Option<JobId>,
     /// How many it has dealt with.
     pub tally: Tally,
@@ -103,14 +99,6 @@ pub struct OperationRow {
 /// What bulk operations need of a store.
 #[async_trait]
 pub trait OperationStore: Send + Sync {
-    /// The ids of jobs that match, newest first, behind `cursor`.
-    async fn matching(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobId>, StoreError>;
-
     /// Keeps an operation, with its row in the audit log. One of this id that is kept already stays as it is.
     /// `false` when [`OPERATIONS_WAITING_MAX`] have not ended: nothing was written.
     async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError>;

@@ -67,9 +67,9 @@ async fn in_ms(kit: &Kit, millis: i64) -> JobPatch {
 }
 
 async fn listed(kit: &Kit, filter: JobFilter) -> Vec<JobId> {
-    let jobs = kit.store.jobs(&filter, None, 1_000).await.expect("reads");
+    let jobs = kit.jobs(&filter, None, 1_000).await;
     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.id).collect();
-    assert_eq!(kit.store.matching(&filter, None, 1_000).await.expect("reads"), ids);
+    assert_eq!(kit.store.search_ids(&filter, None, 1_000, 1_000).await.expect("reads").found, ids);
     ids
 }
 

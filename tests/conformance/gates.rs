@@ -75,7 +75,7 @@ pub(crate) async fn parked_jobs_are_shown_as_before_but_are_not_ready(kit: Kit) 
         assert!(matches!(kit.one(kit.grant_op(Q, id)).await, OpResult::NotReady), "the gate is shut");
     }
     let filter = JobFilter { states: vec![JobState::Queued], ..JobFilter::default() };
-    assert_eq!(kit.store.jobs(&filter, None, 10).await.expect("reads").len(), 3);
+    assert_eq!(kit.jobs(&filter, None, 10).await.len(), 3);
     assert_eq!(kit.queue(Q).await.counts[JobState::Queued.code() as usize], 3);
     kit.check().await;
     unpark(&kit, GATE, 10).await;

@@ -335,12 +335,22 @@ impl Kit {
         self.store.leases(ShardId::of_queue(queue), queue).await.expect("reads")
     }
 
+    /// A page of jobs, however many must be looked at.
+    pub(crate) async fn jobs(
+        &self,
+        filter: &JobFilter,
+        cursor: Option<JobCursor>,
+        limit: i64,
+    ) -> Vec<JobView> {
+        self.store.search(filter, cursor, limit, i64::from(u32::MAX)).await.expect("reads").found
+    }
+
     /// Every job, oldest first, by pages.
     pub(crate) async fn all_jobs(&self) -> Vec<JobView> {
         let mut jobs: Vec<JobView> = Vec::new();
         loop {
             let cursor = jobs.last().map(|job| JobCursor(job.id));
-            let page = self.store.jobs(&JobFilter::default(), cursor, 100).await.expect("reads");
+            let page = self.jobs(&JobFilter::default(), cursor, 100).await;
             if page.is_empty() {
                 jobs.reverse();
                 return jobs;

@@ -10,7 +10,7 @@ use super::kit::{HOUR_MS, Kit, child, completed, failed, job, keyed, retry_after
 const Q: &str = "mail";
 
 async fn found(kit: &Kit, filter: JobFilter) -> Vec<JobId> {
-    let jobs = kit.store.jobs(&filter, None, 100).await.expect("reads");
+    let jobs = kit.jobs(&filter, None, 100).await;
     jobs.into_iter().map(|job| job.id).collect()
 }
 
@@ -38,8 +38,7 @@ pub(crate) async fn jobs_are_found_by_what_they_are(kit: Kit) {
     assert_eq!(found(&kit, JobFilter { created_before: Some(made), ..any() }).await, [b, a]);
     let both = JobFilter { queue: Some(Q.into()), worker: Some("worker-1".into()), ..any() };
     assert_eq!(found(&kit, JobFilter { states: vec![JobState::Active], ..both }).await, [e]);
-    let view =
-        &kit.store.jobs(&JobFilter { tag: Some("red".into()), ..any() }, None, 1).await.expect("reads")[0];
+    let view = &kit.jobs(&JobFilter { tag: Some("red".into()), ..any() }, None, 1).await[0];
     assert_eq!(view.tags, ["red", "blue"]);
 }
 
@@ -95,7 +94,7 @@ pub(crate) async fn pages_of_jobs_are_stable_while_jobs_are_added(kit: Kit) {
     let mut seen: Vec<JobId> = Vec::new();
     loop {
         let cursor = seen.last().map(|id| JobCursor(*id));
-        let page = kit.store.jobs(&JobFilter::default(), cursor, 3).await.expect("reads");
+        let page = kit.jobs(&JobFilter::default(), cursor, 3).await;
         if page.is_empty() {
             break;
         }
@@ -103,6 +102,73 @@ pub(crate) async fn pages_of_jobs_are_stable_while_jobs_are_added(kit: Kit) {
         kit.made(Q).await;
     }
     assert_eq!(seen, made);
+}
+
+pub(crate) async fn a_search_looks_at_no_more_than_it_may_and_says_how_far_it_came(kit: Kit) {
+    let lost = kit.made(Q).await;
+    kit.run(Q, lost, failed()).await;
+    let mut others = Vec::new();
+    for n in 0..7 {
+        let id = kit.made(Q).await;
+        match n % 3 {
+            0 => drop(kit.cancel(Q, id).await),
+            1 => drop(kit.run(Q, id, completed()).await),
+            _ => {}
+        }
+        others.push(id);
+    }
+    let gone = kit.made(Q).await;
+    kit.run(Q, gone, failed()).await;
+    let by = |states: &[JobState]| JobFilter { states: states.to_vec(), ..JobFilter::default() };
+    use JobState::{Active, Canceled, Completed, Failed, Queued};
+    for (states, rows) in [
+        // Nine jobs; two failed, three canceled, two completed, two queued.
+        (&[Queued, Failed][..], 9),
+        (&[Failed], 2),
+        (&[Canceled], 3),
+        (&[Canceled, Failed], 5),
+        (&[Completed, Failed], 7),
+        (&[Completed], 7),
+        (&[Queued], 2),
+        (&[Active, Queued], 2),
+        (&[Active], 0),
+    ] {
+        let filter = by(states);
+        let whole = kit.store.search(&filter, None, 100, 100).await.expect("reads");
+        assert_eq!(whole.reached, None, "{states:?}");
+        for scan in 1..=rows + 1 {
+            let (mut found, mut steps, mut cursor) = (Vec::new(), 0, None);
+            loop {
+                let step = kit.store.search(&filter, cursor, 100, scan).await.expect("reads");
+                let ids = kit.store.search_ids(&filter, cursor, 100, scan).await.expect("reads");
+                assert_eq!(ids.found, step.found.iter().map(|job| job.id).collect::<Vec<_>>());
+                assert_eq!(ids.reached, step.reached);
+                assert!(i64::try_from(step.found.len()).expect("fits") <= scan, "{states:?}");
+                assert!(cursor.is_none() || step.reached.is_none() || step.reached != cursor, "stands still");
+                found.extend(ids.found);
+                steps += 1;
+                cursor = step.reached;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(
+                found,
+                whole.found.iter().map(|job| job.id).collect::<Vec<_>>(),
+                "{states:?} by {scan}"
+            );
+            assert_eq!(steps, ((rows + scan - 1) / scan).max(1), "{states:?}: each step looks at {scan}");
+        }
+    }
+    let step = kit.store.search(&by(&[Failed]), None, 1, 100).await.expect("reads");
+    assert_eq!((step.found[0].id, step.reached), (gone, Some(JobCursor(gone))), "as many as may be found");
+    let none = JobFilter { queue: Some("images".into()), ..JobFilter::default() };
+    let step = kit.store.search(&none, None, 10, 4).await.expect("reads");
+    assert_eq!(
+        (step.found.len(), step.reached),
+        (0, Some(JobCursor(others[4]))),
+        "nothing found is progress too"
+    );
 }
 
 pub(crate) async fn finished_jobs_are_reported_in_the_order_they_were_made(kit: Kit) {

@@ -137,6 +137,7 @@ macro_rules! conformance {
             lists::jobs_are_found_by_what_they_are,
             lists::jobs_are_found_by_the_state_they_are_shown_in,
             lists::jobs_are_found_by_a_part_of_their_text_in_any_case,
+            lists::a_search_looks_at_no_more_than_it_may_and_says_how_far_it_came,
             lists::pages_of_jobs_are_stable_while_jobs_are_added,
             lists::finished_jobs_are_reported_in_the_order_they_were_made,
             lists::finished_jobs_are_removed_with_all_that_belongs_to_them,

@@ -19,6 +19,7 @@ use crate::{
         StoreError,
         operations::{OperationRow, OperationState, Tally},
         read::{JobCursor, JobFilter},
+        search::{SCAN_STEP, Searched},
     },
 };
 
@@ -37,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(in crate::actors) struct Step {
     pub(in crate::actors) tally: Tally,
-    /// The last job dealt with; `None` when there was none left.
+    /// Everything down to this job was dealt with; `None` when there was none left.
     pub(in crate::actors) cursor: Option<JobId>,
     /// Jobs that the node could not change for a passing reason: not counted yet.
     pub(in crate::actors) again: Vec<JobId>,
@@ -71,9 +72,10 @@ pub(in crate::actors) async fn step(
     cursor: Option<JobId>,
     most: usize,
 ) -> Result<Step, StoreError> {
-    let jobs = next(platform, &order.selection, cursor, most).await?;
-    let cursor = jobs.last().copied();
-    Ok(Step { cursor, ..deal(platform, order, jobs).await })
+    let next = next(platform, &order.selection, cursor, most).await?;
+    // What was found last has its own step behind it, which says that it was the last.
+    let cursor = next.reached.map(|JobCursor(id)| id).or(next.found.last().copied());
+    Ok(Step { cursor, ..deal(platform, order, next.found).await })
 }
 
 async fn deal(platform: &Platform, order: &Order, jobs: Vec<JobId>) -> Step {
@@ -112,11 +114,11 @@ async fn next(
     selection: &Selection,
     cursor: Option<JobId>,
     most: usize,
-) -> Result<Vec<JobId>, StoreError> {
+) -> Result<Searched<JobId>, StoreError> {
     match selection {
         Selection::Filter(filter) => {
             let limit = i64::try_from(most).unwrap_or(1);
-            platform.store().matching(filter, cursor.map(JobCursor), limit).await
+            platform.store().search_ids(filter, cursor.map(JobCursor), limit, SCAN_STEP).await
         }
         Selection::Jobs(jobs) => {
             let mut left: Vec<JobId> =
@@ -124,7 +126,7 @@ async fn next(
             left.sort_unstable_by(|a, b| b.cmp(a));
             left.dedup();
             left.truncate(most);
-            Ok(left)
+            Ok(Searched { found: left, reached: None })
         }
     }
 }

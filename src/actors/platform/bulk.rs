@@ -18,7 +18,8 @@ use crate::{
         Op, OpResult, StoreError,
         operations::{NewOperation, OperationState, Tally},
         ops::{AuditOp, Canceled, Changed, Requester, Retried},
-        read::{JobCursor, JobFilter},
+        read::JobFilter,
+        search::SCAN_STEP,
     },
 };
 
@@ -31,8 +32,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// The most jobs that are counted while the caller waits.
 pub const COUNT_MAX: usize = 1_000_000;
-/// Jobs counted by one read.
-const COUNT_STEP: i64 = 10_000;
 
 /// What a change did to one of many jobs.
 #[derive(Debug, Clone)]
@@ -143,19 +142,19 @@ impl Platform {
         }
     }
 
-    /// How many jobs match, in pages; more than `most` are too many.
+    /// How many jobs match, in steps; more than `most` are too many.
     async fn count_matching(&self, filter: &JobFilter, most: usize) -> Result<usize, BulkError> {
         let (mut count, mut cursor) = (0, None);
         loop {
-            let page = self.store().matching(filter, cursor, COUNT_STEP).await?;
-            count += page.len();
+            let step = self.store().search_ids(filter, cursor, SCAN_STEP, SCAN_STEP).await?;
+            count += step.found.len();
             if count > most {
                 return Err(BulkError::TooMany(most));
             }
-            if i64::try_from(page.len()).unwrap_or(0) < COUNT_STEP {
+            if step.reached.is_none() {
                 return Ok(count);
             }
-            cursor = page.last().copied().map(JobCursor);
+            cursor = step.reached;
         }
     }
 

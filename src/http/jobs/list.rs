@@ -1,5 +1,7 @@
 //! The list of jobs.
 
+use std::time::Instant;
+
 use axum::{
     Json,
     extract::State,
@@ -12,11 +14,17 @@ use crate::{
     http::{
         access::Principal,
         extract::Params,
-        limits::{PAGE_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, PAGE_STEP},
+        limits::{
+            PAGE_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, PAGE_STEP, SEARCH_FIRST, SEARCH_GROWTH, SEARCH_STEP_MAX,
+            SEARCH_TIME,
+        },
         problem::ApiError,
         state::HttpState,
     },
-    store::read::{JobCursor, JobFilter},
+    store::{
+        read::{JobCursor, JobFilter},
+        search::Searched,
+    },
 };
 
 /// The parameters that a link to the next page keeps.
@@ -38,8 +46,8 @@ const X_SEARCH_SCOPE: HeaderName = HeaderName::from_static("x-search-scope");
 
 /// Lists jobs
 ///
-/// Newest first; pages stay as they are while jobs are added. A page may be shorter than `limit` when its
-/// payloads are large: follow `Link` until there is none.
+/// Newest first; pages stay as they are while jobs are added. A page may be shorter than `limit`, or empty, when its
+/// payloads are large, or when a second's search among many jobs did not find more: follow `Link` until there is none.
 #[utoipa::path(
     get,
     path = "/api/v1/jobs",
@@ -61,7 +69,7 @@ const X_SEARCH_SCOPE: HeaderName = HeaderName::from_static("x-search-scope");
     ),
     responses((status = 200, description = "The page", body = Vec<JobView>, headers(
         ("Link" = String, description = "The next page, as `<…>; rel=\"next\"`"),
-        ("X-Search-Scope" = String, description = "How far `q` looked"),
+        ("X-Search-Scope" = String, description = "How far `q` looked, or a search that was cut"),
     ))),
 )]
 pub async fn list(
@@ -71,13 +79,13 @@ pub async fn list(
 ) -> Result<(HeaderMap, Json<Vec<JobView>>), ApiError> {
     let filter = filter(&params)?;
     let limit = params.number("limit", 1..=PAGE_MAX, PAGE_DEFAULT)?;
-    let (jobs, next) = page(&state, &filter, cursor::job(&params)?, limit).await?;
+    let Page { jobs, next, is_cut } = page(&state, &filter, cursor::job(&params)?, limit).await?;
     let mut headers = HeaderMap::new();
     if let Some(next) = next {
         headers.extend(cursor::next_page("/api/v1/jobs", &params, &FILTERS, &cursor::of_job(next)));
     }
-    if filter.text.is_some() {
-        headers.insert(X_SEARCH_SCOPE, HeaderValue::from_static("all jobs; id, type, last error"));
+    if let Some(scope) = scope(&filter, next.filter(|_| is_cut)) {
+        headers.insert(X_SEARCH_SCOPE, scope);
     }
     let mut waits = state.platform.waits();
     let jobs = jobs.into_iter().map(|mut job| {
@@ -117,35 +125,60 @@ fn filter(params: &Params) -> Result<JobFilter, ApiError> {
     })
 }
 
-/// Reads a page in steps, so that large payloads end it before they fill the memory. Returns where the
-/// next one begins, if there is one.
+/// How far was looked, in the words of the header.
+fn scope(filter: &JobFilter, cut_at: Option<JobCursor>) -> Option<HeaderValue> {
+    let fields = if filter.text.is_some() { "; id, type, last error" } else { "" };
+    let scope = match cut_at {
+        None if filter.text.is_some() => format!("all jobs{fields}"),
+        None => return None,
+        Some(JobCursor(id)) => format!("jobs down to {id}{fields}"),
+    };
+    HeaderValue::try_from(scope).ok()
+}
+
+struct Page {
+    jobs: Vec<JobView>,
+    /// Where the next one begins, if there is one.
+    next: Option<JobCursor>,
+    /// Whether it ends there because the search took too long.
+    is_cut: bool,
+}
+
+/// Reads a page in steps, so that neither large payloads fill the memory nor a filter that fits few of many jobs takes
+/// for ever.
 async fn page(
     state: &HttpState,
     filter: &JobFilter,
     mut after: Option<JobCursor>,
     limit: usize,
-) -> Result<(Vec<JobView>, Option<JobCursor>), ApiError> {
-    let mut jobs: Vec<JobView> = Vec::new();
-    let mut bytes = 0;
+) -> Result<Page, ApiError> {
+    let (mut jobs, mut bytes) = (Vec::<JobView>::new(), 0);
+    let (began, mut scan) = (Instant::now(), SEARCH_FIRST);
     loop {
         // One more than asked for tells whether there is a next page.
         let step = (limit + 1 - jobs.len()).min(PAGE_STEP);
-        let store = state.platform.store();
-        let read = state.read(store.jobs(filter, after, i64::try_from(step).unwrap_or(1))).await?;
-        let ended = read.len() < step;
-        for job in read {
+        let search = state.platform.store().search(filter, after, i64::try_from(step).unwrap_or(1), scan);
+        let Searched { found, reached } = state.read(search).await?;
+        let is_sparse = found.len() < step;
+        for job in found {
             let weight =
                 job.payload.text().len() + job.result.as_ref().map_or(0, |result| result.text().len());
             if jobs.len() == limit || (bytes + weight > PAGE_BYTES_MAX && !jobs.is_empty()) {
                 let next = jobs.last().map(|last| JobCursor(last.id));
-                return Ok((jobs, next));
+                return Ok(Page { jobs, next, is_cut: false });
             }
             bytes += weight;
-            after = Some(JobCursor(job.id));
             jobs.push(job);
         }
-        if ended {
-            return Ok((jobs, None));
+        if reached.is_none() || jobs.len() == limit {
+            return Ok(Page { jobs, next: reached, is_cut: false });
+        }
+        after = reached;
+        if is_sparse {
+            if began.elapsed() >= SEARCH_TIME {
+                return Ok(Page { jobs, next: reached, is_cut: true });
+            }
+            scan = (scan * SEARCH_GROWTH).min(SEARCH_STEP_MAX);
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::{
         audit::{AuditFilter, AuditReads, AuditRow},
         operations::{NewOperation, OperationRow, OperationState, OperationStore, Tally},
         ops::AuditOp,
-        read::{JobCursor, JobFilter},
     },
 };
 
@@ -30,10 +29,6 @@ impl AuditReads for Shelf {
 
 #[async_trait]
 impl OperationStore for Shelf {
-    async fn matching(&self, filter: &JobFilter, _: Option<JobCursor>, limit: i64) -> Read<Vec<JobId>> {
-        let found = if filter.queue.as_deref() == Some("huge") { limit } else { 0 };
-        Ok((0..found).map(|_| JobId::new()).collect())
-    }
     async fn begin_operation(&self, _: &NewOperation, _: &AuditOp) -> Read<bool> {
         Ok(false)
     }

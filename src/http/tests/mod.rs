@@ -5,4 +5,5 @@ mod changes;
 mod description;
 mod hostile;
 mod reads;
+mod searches;
 mod streams;

@@ -39,10 +39,7 @@ use super::{
     contract::{Settled, Store},
     error::{CommitError, StoreError, UnknownCommit},
     ops::{Op, OpResult},
-    read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
-        ReadyRow,
-    },
+    read::{FinishedFilter, FinishedRow, Graph, Inspection, LeaseRow, QueueRow, ReadyKey, ReadyRow},
     reconcile::{Healed, Reconcile},
 };
 use crate::domain::{
@@ -254,15 +251,6 @@ impl Store for PostgresStore {
 
     async fn job(&self, id: JobId) -> Result<Option<JobView>, StoreError> {
         bounded(reads::job::view(self, id)).await
-    }
-
-    async fn jobs(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobView>, StoreError> {
-        bounded(reads::list::jobs(self, filter, cursor, limit)).await
     }
 
     async fn events(

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{PostgresStore, bounded, commit, error::store_error, reads, rows::Columns};
+use super::{PostgresStore, bounded, commit, error::store_error, rows::Columns};
 use crate::{
     domain::{JobId, Timestamp},
     store::{
@@ -13,7 +13,6 @@ use crate::{
             NewOperation, OPERATIONS_WAITING_MAX, OperationRow, OperationState, OperationStore, Tally,
         },
         ops::AuditOp,
-        read::{JobCursor, JobFilter},
     },
 };
 
@@ -72,15 +71,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
 
 #[async_trait]
 impl OperationStore for PostgresStore {
-    async fn matching(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobId>, StoreError> {
-        bounded(reads::list::matching(self, filter, cursor, limit)).await
-    }
-
     async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError> {
         bounded(begin(self, operation, audit)).await
     }

@@ -6,9 +6,9 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{
     error::store_error,
-    jobs::state_shown,
     readers::snapshot,
     rows::{Cols, ids},
+    search::state_shown,
     writer::now,
 };
 use crate::{

@@ -11,80 +11,12 @@ use super::{
     writer::now,
 };
 use crate::{
-    domain::{AttemptRow, JobId, JobState, JobView, ShardId, TimelineRow, Timestamp},
+    domain::{AttemptRow, JobId, JobState, JobView, ShardId, TimelineRow},
     store::{
         StoreError,
-        read::{FinishedFilter, FinishedRow, IdempotencyRecord, Inspection, JobCursor, JobFilter},
+        read::{FinishedFilter, FinishedRow, IdempotencyRecord, Inspection},
     },
 };
-
-macro_rules! state_shown {
-    ($now:literal) => {
-        concat!(
-            "case when lease.job_id is not null then 5
-                  when l.id is null then o.state
-                  when l.state in (1, 2, 4) and l.gate is null and l.run_at <= ",
-            $now,
-            " then 0
-                  else l.state end"
-        )
-    };
-}
-pub(super) use state_shown;
-
-/// Ids of jobs that match, newest first, from what `$from` names.
-macro_rules! list {
-    ($from:literal, $workflow:literal) => {
-        concat!(
-            "select job.id from ",
-            $from,
-            " left join lease on lease.job_id = job.id
-            where (?1 is null or job.id < ?1)
-              and (?2 is null or (",
-            state_shown!("?12"),
-            ") in (select value from jsonb_each(?2)))
-              and (?3 is null or coalesce(l.queue, o.queue) = ?3)
-              and (?4 is null or coalesce(lease.worker, l.last_worker, o.worker) = ?4)
-              and (?5 is null or job.tenant = ?5)
-              and ", $workflow, "
-              and (?7 is null or job.kind = ?7)
-              and (?8 is null or exists (select 1 from json_each(job.options, '$.tags') t where t.value = ?8))
-              and (?9 is null or job.created_at >= ?9)
-              and (?10 is null or job.created_at < ?10)
-              and (?11 is null
-                   or instr(lower(job.kind), ?11) > 0
-                   or instr(lower(coalesce(l.last_error, o.error_message)), ?11) > 0
-                   or instr(lower(substr(hex(job.id), 1, 8) || '-' || substr(hex(job.id), 9, 4) || '-'
-                            || substr(hex(job.id), 13, 4) || '-' || substr(hex(job.id), 17, 4) || '-'
-                            || substr(hex(job.id), 21)), ?11) > 0)
-            order by job.id desc limit ?13"
-        )
-    };
-}
-
-const LIST_ALL: &str = list!(
-    "job left join job_live l on l.id = job.id
-         left join outcome o on o.job_id = job.id",
-    "?6 is null"
-);
-/// Only what has not finished: far fewer rows than there are jobs.
-const LIST_LIVE: &str = list!(
-    "job_live l cross join job on job.id = l.id
-         left join outcome o on o.job_id = job.id",
-    "?6 is null"
-);
-/// Only what has finished.
-const LIST_ENDED: &str = list!(
-    "outcome o cross join job on job.id = o.job_id
-         left join job_live l on l.id = job.id",
-    "?6 is null"
-);
-/// Only a workflow's.
-const LIST_WORKFLOW: &str = list!(
-    "job indexed by job_workflow left join job_live l on l.id = job.id
-         left join outcome o on o.job_id = job.id",
-    "job.workflow_id = ?6"
-);
 
 const LOCATE: &str = "
     select shard, queue from job_live where id = ?1
@@ -106,15 +38,7 @@ const KEY: &str = "
     where job.id = ?1 and i.job_id = ?1";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[(&str, &str)] = &[
-    ("list all", LIST_ALL),
-    ("list live", LIST_LIVE),
-    ("list ended", LIST_ENDED),
-    ("list workflow", LIST_WORKFLOW),
-    ("locate", LOCATE),
-    ("finished", FINISHED),
-    ("key", KEY),
-];
+pub(super) const STATEMENTS: &[(&str, &str)] = &[("locate", LOCATE), ("finished", FINISHED), ("key", KEY)];
 
 /// The most attempts and timeline rows of an inspection, and rows of any page.
 const INSPECTED_MAX: usize = 1_000;
@@ -123,71 +47,6 @@ const INSPECTED_MAX: usize = 1_000;
 pub(super) async fn job(pool: &SqlitePool, id: JobId) -> Result<Option<JobView>, StoreError> {
     let mut conn = pool.acquire().await.map_err(store_error)?;
     Ok(parts::load_one(&mut conn, id).await?.map(|stored| stored.parts.view(now())))
-}
-
-/// Jobs, newest first, behind `cursor`.
-pub(super) async fn list(
-    pool: &SqlitePool,
-    filter: &JobFilter,
-    cursor: Option<JobCursor>,
-    limit: i64,
-) -> Result<Vec<JobView>, StoreError> {
-    let now = now();
-    let mut tx = snapshot(pool).await?;
-    let found = matching_in(&mut tx, filter, cursor, limit, now).await?;
-    let stored = parts::load(&mut tx, ids(found)).await?;
-    Ok(stored.iter().map(|stored| stored.parts.view(now)).collect())
-}
-
-/// The ids of jobs, newest first, behind `cursor`.
-pub(super) async fn matching(
-    pool: &SqlitePool,
-    filter: &JobFilter,
-    cursor: Option<JobCursor>,
-    limit: i64,
-) -> Result<Vec<JobId>, StoreError> {
-    let mut conn = pool.acquire().await.map_err(store_error)?;
-    matching_in(&mut conn, filter, cursor, limit, now()).await
-}
-
-async fn matching_in(
-    conn: &mut SqliteConnection,
-    filter: &JobFilter,
-    cursor: Option<JobCursor>,
-    limit: i64,
-    now: Timestamp,
-) -> Result<Vec<JobId>, StoreError> {
-    let states: Vec<i16> = filter.states.iter().map(|state| state.code()).collect();
-    let states = (!states.is_empty()).then(|| serde_json::to_string(&states).unwrap_or_default());
-    let sql = if filter.workflow.is_some() {
-        LIST_WORKFLOW
-    } else if filter.states.is_empty() {
-        LIST_ALL
-    } else if filter.states.iter().all(|state| state.is_terminal()) {
-        LIST_ENDED
-    } else if filter.states.iter().any(|state| state.is_terminal()) {
-        LIST_ALL
-    } else {
-        LIST_LIVE
-    };
-    let rows = sqlx::query(sql)
-        .bind(cursor.map(|cursor| cursor.0.0))
-        .bind(states)
-        .bind(filter.queue.as_deref())
-        .bind(filter.worker.as_deref())
-        .bind(filter.tenant.as_deref())
-        .bind(filter.workflow)
-        .bind(filter.kind.as_deref())
-        .bind(filter.tag.as_deref())
-        .bind(filter.created_after.map(|at| at.0))
-        .bind(filter.created_before.map(|at| at.0))
-        .bind(filter.text.as_ref().map(|text| text.to_ascii_lowercase()))
-        .bind(now.0)
-        .bind(limit)
-        .fetch_all(conn)
-        .await
-        .map_err(store_error)?;
-    rows.iter().map(|row| Cols::of(row).job()).collect()
 }
 
 /// A job's timeline behind `after`.

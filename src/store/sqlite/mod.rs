@@ -26,10 +26,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     CommitError, Op, OpResult, Settled, Store, StoreError, UnknownCommit,
-    read::{
-        FinishedFilter, FinishedRow, Graph, Inspection, JobCursor, JobFilter, LeaseRow, QueueRow, ReadyKey,
-        ReadyRow,
-    },
+    read::{FinishedFilter, FinishedRow, Graph, Inspection, LeaseRow, QueueRow, ReadyKey, ReadyRow},
     reconcile::{Healed, Reconcile},
 };
 use crate::domain::{
@@ -66,6 +63,7 @@ mod replay;
 mod retry;
 mod rows;
 mod schema;
+mod search;
 mod settings;
 mod submissions;
 mod submit;
@@ -331,15 +329,6 @@ impl Store for SqliteStore {
 
     async fn job(&self, id: JobId) -> Result<Option<JobView>, StoreError> {
         jobs::job(&self.readers, id).await
-    }
-
-    async fn jobs(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobView>, StoreError> {
-        jobs::list(&self.readers, filter, cursor, limit).await
     }
 
     async fn events(

@@ -10,7 +10,6 @@ use super::{
     batch::Batch,
     closed, commit,
     error::{store_error, unreadable},
-    jobs,
     rows::Cols,
     write,
     writer::now,
@@ -23,7 +22,6 @@ use crate::{
             NewOperation, OPERATIONS_WAITING_MAX, OperationRow, OperationState, OperationStore, Tally,
         },
         ops::AuditOp,
-        read::{JobCursor, JobFilter},
     },
 };
 
@@ -75,15 +73,6 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
 
 #[async_trait]
 impl OperationStore for SqliteStore {
-    async fn matching(
-        &self,
-        filter: &JobFilter,
-        cursor: Option<JobCursor>,
-        limit: i64,
-    ) -> Result<Vec<JobId>, StoreError> {
-        jobs::matching(&self.readers, filter, cursor, limit).await
-    }
-
     async fn begin_operation(&self, operation: &NewOperation, audit: &AuditOp) -> Result<bool, StoreError> {
         write!(self, conn => begin(conn, operation, audit, now()).await)
     }

@@ -10,6 +10,7 @@ pub(super) mod list;
 mod logs;
 pub(super) mod parts;
 pub(super) mod queues;
+mod search;
 mod submissions;
 
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -30,6 +31,7 @@ pub(super) fn statements() -> Vec<(&'static str, &'static str)> {
         logs::STATEMENTS,
         parts::STATEMENTS,
         queues::STATEMENTS,
+        search::STATEMENTS,
         submissions::STATEMENTS,
     ]
     .concat()

@@ -49,9 +49,8 @@ order by l.run_at, l.id
 limit $6";
 
 const DUE_COUNTS: &str = "select l.state, count(*)
-from generate_series(0, 9) p
-join job_live l on l.shard = $1 and l.queue = $2 and l.priority = p and l.state <> 3 and l.gate is null
-where l.state in (1, 2, 4) and l.run_at <= $3
+from job_live l
+where l.shard = $1 and l.queue = $2 and l.gate is null and l.state in (1, 2, 4) and l.run_at <= $3
   and not exists (select from lease e where e.job_id = l.id)
 group by l.state";
 

@@ -97,7 +97,7 @@ fn a_window_that_ran_empty_is_read_on_before_a_lower_priority_has_its_turn() {
 #[test]
 fn what_becomes_due_while_it_is_read_does_not_hold_the_others_back_again_and_again() {
     let (mut rig, lower, higher) = backlog();
-    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false };
+    let what = Interference::Cancel { reason: "asked".into(), unstarted_only: false, by: None };
     rig.step(|core, _, out| core.interfere(higher, what, None, out));
     while !rig.writes.is_empty() {
         rig.commit(0, false);
