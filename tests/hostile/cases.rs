@@ -1,16 +1,16 @@
 //! The one list: a new route adds its bad requests here.
 
-use super::{Case, request, unsigned, wire};
+use super::{Case, controls as steering, request, unsigned, wire};
 
 pub(super) const JOBS: &str = "/api/v1/jobs";
 pub(super) const JSON: &str = "content-type: application/json\r\n";
-const UNKNOWN: &str = "01890000-0000-7000-8000-000000000000";
+pub(super) const UNKNOWN: &str = "01890000-0000-7000-8000-000000000000";
 /// A socket's upgrade, but for what is wrong with it.
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
 
 /// Every bad request, with the status that the contract gives it.
 pub fn bad() -> Vec<Case> {
-    let mut all = List(Vec::new());
+    let mut all = List::default();
     bodies(&mut all);
     fields(&mut all);
     edges(&mut all);
@@ -23,12 +23,13 @@ pub fn bad() -> Vec<Case> {
     streams(&mut all);
     wire::heads(&mut all);
     wire::framing(&mut all);
+    all.0.extend(steering::bad());
     all.0
 }
 
 /// Odd, and to be served all the same.
 pub fn harmless() -> Vec<Case> {
-    let mut all = List(Vec::new());
+    let mut all = List::default();
     let body = br#"{"type":"t"}"#;
     for (name, header) in [
         ("a traceparent of garbage", "traceparent: zz-garbage\r\n"),
@@ -60,7 +61,8 @@ pub fn harmless() -> Vec<Case> {
     all.0
 }
 
-pub(super) struct List(Vec<Case>);
+#[derive(Default)]
+pub(super) struct List(pub(super) Vec<Case>);
 
 impl List {
     pub(super) fn raw(&mut self, name: impl Into<String>, bytes: Vec<u8>, status: u16) {

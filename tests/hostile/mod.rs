@@ -7,6 +7,7 @@
 )]
 
 pub mod cases;
+mod controls;
 mod wire;
 
 use std::time::Duration;

@@ -163,7 +163,8 @@ async fn collect(body: Body, announced: usize, limit: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// Parses a body.
+/// Parses a body, which must be an object: the parser would take an array for one, its elements for the fields in the
+/// order of their declaration.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
@@ -172,6 +173,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut json);
     match parsed {
+        Ok(_) if text.trim_start().starts_with('[') => Err(match well_formed(text) {
+            Ok(()) => ApiError::invalid_field("", "must be an object"),
+            Err(syntax) => malformed(&syntax),
+        }),
         Ok(value) => json.end().map(|()| value).map_err(|error| malformed(&error)),
         // The parser stops at the first fault of either kind; which kind it is, a second pass tells.
         Err(error) => Err(match well_formed(text) {
@@ -271,6 +276,17 @@ mod tests {
             assert_eq!(status, 422, "{bad}: {text}");
             assert!(text.contains(&format!("pointer: {pointer:?}")), "{bad}: {text}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        for body in ["[]", " [true]", "[null,\"why\"]"] {
+            let parsed = parse::<crate::http::queues::PurgeRequest>(body.as_bytes());
+            assert_eq!(parsed.expect_err(body).status().as_u16(), 422);
+        }
+        let parsed = parse::<crate::http::queues::PurgeRequest>(b"[] x");
+        assert_eq!(parsed.expect_err("garbage").status().as_u16(), 400);
+        assert!(parse::<crate::http::queues::PurgeRequest>(b" {}").is_ok());
     }
 
     #[test]
